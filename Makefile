@@ -1,0 +1,37 @@
+# make demo: the main job on the embedded task.  make test: every test.  Both make .venv first.
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test fast lint install clean
+
+demo: $(VENV)/.installed
+	$(RUN) finetune.py --regularizer smile --gpu -1 --name demo --overwrite
+	$(RUN) test.py --ckpts output/demo_smile_Last.pdparams --gpu -1
+
+test: $(VENV)/.installed-dev
+	$(RUN) -m pytest -n 2 --dist worksteal
+
+fast: $(VENV)/.installed-dev
+	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow"
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+install: $(VENV)/.installed
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(RUN) -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,176 @@
+"""Decode once: the decoded, resized images of a folder as one flat uint8 file that later epochs and runs map.
+
+The resize is deterministic, so what is cropped from the file is bit-identical to decoding afresh. The file is sparse
+and filled with what is asked for. Beside it lies one checksum for each image: an image without a right one is decoded
+again, so an interrupted, truncated or damaged file mends itself, and processes that fill it together do no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.folder import Images
+from datasets.preprocess import Preprocess, decode, size_after_resize
+from utils.errors import DataError, DeviceError
+from utils.files import replacing
+
+FORMAT = 1
+
+
+def workers() -> int:
+    """Return how many images are decoded at a time: Pillow works outside the interpreter's lock, so one per core."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Streamed:
+    """Images that are decoded each time they are asked for: for folders larger than the disk.
+
+    Args:
+        images: every image of a folder.
+        preprocess: the resize.
+    """
+
+    def __init__(self, images: Images, preprocess: Preprocess):
+        self.images, self.preprocess = images, preprocess
+        self._pool = ThreadPoolExecutor(workers())
+
+    def pixels(self, positions) -> list[np.ndarray]:
+        """Return the images at `positions` of the folder, uint8 [H, W, 3] each.
+
+        Raises:
+            DataError: one cannot be read.
+        """
+        return list(self._pool.map(self._decode, positions))
+
+    def prepare(self, positions, title: str) -> dict[int, DataError]:
+        """Decode the images at `positions` once with a progress bar; return the failures by position."""
+        failures = {}
+        for position, failure in zip(positions, self._progress(self._try, positions, title)):
+            if failure:
+                failures[int(position)] = failure
+        return failures
+
+    def _path(self, position) -> str:
+        return os.path.join(self.images.root, self.images.paths[position])
+
+    def _decode(self, position) -> np.ndarray:
+        return decode(self._path(position), self.preprocess)
+
+    def _try(self, position) -> DataError | None:
+        try:
+            self._decode(position)
+        except DataError as failure:
+            return failure
+        return None
+
+    def _progress(self, work, positions, title):
+        results = self._pool.map(work, positions)
+        return tqdm(results, total=len(positions), desc=title, unit="image", disable=None, leave=False)
+
+
+class Decoded(Streamed):
+    """Images of a folder decoded once into a file.
+
+    Args:
+        images: every image of a folder.
+        preprocess: the resize.
+        cache_dir: where the file goes; its name is a fingerprint of names, sizes, times and resize.
+    """
+
+    def __init__(self, images: Images, preprocess: Preprocess, cache_dir: Path):
+        super().__init__(images, preprocess)
+        base = Path(cache_dir) / fingerprint(images, preprocess)[:32]
+        base.parent.mkdir(parents=True, exist_ok=True)
+        self._sizes = self._read_sizes(base.with_suffix(".sizes.npy"))
+        self._offsets = np.concatenate([[0], np.cumsum(self._sizes.prod(axis=1) * 3)])
+        self._data = self._open(base.with_suffix(".images"), int(self._offsets[-1]))
+        self._checksums = self._open(base.with_suffix(".crc32"), 4 * len(images))
+        self._pixels = np.memmap(base.with_suffix(".images"), dtype="uint8", mode="r")
+
+    def pixels(self, positions) -> list[np.ndarray]:
+        """Return read-only views of the images at `positions`; they must have been prepared."""
+        return [self._view(position) for position in positions]
+
+    def _view(self, position) -> np.ndarray:
+        start, end = self._offsets[position], self._offsets[position + 1]
+        width, height = self._sizes[position]
+        return self._pixels[start:end].reshape(height, width, 3)
+
+    def _try(self, position) -> DataError | None:
+        known = int.from_bytes(os.pread(self._checksums, 4, 4 * position), "little")
+        if known and known == _checksum(self._view(position)):
+            return None
+        try:
+            pixels = self._decode(position)
+        except DataError as failure:
+            return failure
+        if pixels.shape[1::-1] != tuple(self._sizes[position]):
+            return DataError(f"{self._path(position)} has changed since the folder was scanned")
+        _write(self._data, pixels, self._offsets[position])
+        _write(self._checksums, _checksum(pixels).to_bytes(4, "little"), 4 * position)
+        return None
+
+    def _read_sizes(self, path: Path) -> np.ndarray:
+        if not self.preprocess.keep_aspect:
+            return np.full((len(self.images), 2), self.preprocess.resize_size, dtype="int64")
+        try:
+            sizes = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            sizes = None
+        if sizes is None or sizes.shape != (len(self.images), 2) or sizes.dtype != np.int64:
+            title = f"sizes of {self.images.root}"
+            sizes = np.array(list(self._progress(self._size, range(len(self.images)), title)), dtype="int64")
+            with replacing(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, sizes)
+        return sizes
+
+    def _size(self, position) -> tuple[int, int]:
+        try:
+            return size_after_resize(self._path(position), self.preprocess)
+        except DataError:  # an error only if it is asked for
+            return 0, 0
+
+    def _open(self, path: Path, size: int) -> int:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if os.fstat(file).st_size != size:
+            os.ftruncate(file, size)
+        return file
+
+
+def fingerprint(images: Images, preprocess: Preprocess) -> str:
+    """Return a hexadecimal digest of what the decoded pixels of `images` depend on.
+
+    Raises:
+        DataError: a file is gone since the folder was scanned.
+    """
+    value = hashlib.sha256(f"{FORMAT} {preprocess.resize_size} {preprocess.keep_aspect}".encode())
+    for path in images.paths:
+        try:
+            stat = os.stat(os.path.join(images.root, path))
+        except OSError as error:
+            raise DataError(f"{images.root}/{path}: {error.strerror}") from None
+        value.update(os.fsencode(f"\n{path}\t{stat.st_size}\t{stat.st_mtime_ns}"))
+    return value.hexdigest()
+
+
+def _checksum(pixels: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(pixels)) or 1  # 0 means that there is none
+
+
+def _write(file: int, data, offset: int) -> None:
+    view = memoryview(data).cast("B") if isinstance(data, bytes) else memoryview(np.ascontiguousarray(data)).cast("B")
+    try:
+        while view:
+            written = os.pwrite(file, view, int(offset))
+            view, offset = view[written:], offset + written
+    except OSError as error:
+        raise DeviceError(
+            f"cannot write the decoded images: {error.strerror}; see --cache_dir and --cache off"
+        ) from None

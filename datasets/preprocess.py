@@ -1,0 +1,77 @@
+"""From an image file to the uint8 array that training crops from: decode, convert to RGB, resize."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from utils.errors import DataError
+
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in units of 1 = white
+STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The part of the transform that is the same in every epoch.
+
+    Attributes:
+        image_size: side of the square that the network sees, in pixels.
+        resize_size: what an image is resized to first, in pixels.
+        keep_aspect: resize the shorter side to `resize_size` instead of both sides.
+    """
+
+    image_size: int = 224
+    resize_size: int = 256
+    keep_aspect: bool = False
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height after the resize; the longer side is truncated, as paddle.vision does."""
+        if not self.keep_aspect:
+            return self.resize_size, self.resize_size
+        if width <= height:
+            return self.resize_size, int(self.resize_size * height / width)
+        return int(self.resize_size * width / height), self.resize_size
+
+    def to_dict(self) -> dict:
+        """Return what a checkpoint keeps of it."""
+        return asdict(self)
+
+
+def decode(path: str | os.PathLike, preprocess: Preprocess) -> np.ndarray:
+    """Read one image as uint8 [H, W, 3] at its resized size, bilinear with Pillow.
+
+    Raises:
+        DataError: the file is unreadable, truncated, no image, or so large that it may be a decompression bomb.
+    """
+    try:
+        with Image.open(path) as image:
+            resized = preprocess.resized(*image.size)
+            rgb = image.convert("RGB")
+        return np.asarray(rgb if rgb.size == resized else rgb.resize(resized, Image.BILINEAR))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError) as error:
+        raise DataError(f"cannot read the image {path}: {_reason(error)}") from None
+
+
+def size_after_resize(path: str | os.PathLike, preprocess: Preprocess) -> tuple[int, int]:
+    """Return width and height of `decode`'s result, from the file's header alone when the aspect is kept.
+
+    Raises:
+        DataError: as `decode`.
+    """
+    if not preprocess.keep_aspect:
+        return preprocess.resized(0, 0)
+    try:
+        with Image.open(path) as image:
+            return preprocess.resized(*image.size)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read the image {path}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image that Pillow knows"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,152 @@
+"""Subsets of a training folder: which classes, and which images of each.
+
+The stratified subsets are nested (15 % within 30 % within 50 %), and an image's place depends on nothing but the seed,
+its class and the names in its class folder: not on the file system, nor on which other classes are chosen. The authors'
+rule, one shuffle over all images whatever their class, is kept beside it.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+
+from datasets.folder import Images
+from utils.errors import DataError, UsageError, names
+
+
+def pick_classes(count: int, kept: int, seed: int) -> list[int]:
+    """Return `kept` of `count` class ids in the order drawn; a smaller draw is a prefix of a larger one."""
+    return np.random.RandomState(seed).permutation(count)[:kept].tolist()
+
+
+def ordered(positions: list[int], class_id: int, seed: int) -> list[int]:
+    """Return the positions of one class, sorted by path, in the one order of which every subset is a prefix."""
+    return [positions[i] for i in np.random.RandomState([seed, class_id]).permutation(len(positions))]
+
+
+def by_rate(groups: dict[int, list[int]], percent: int, seed: int) -> list[int]:
+    """Return ceil(percent / 100 * n) of the n images of every class."""
+    return [i for c, group in groups.items() for i in ordered(group, c, seed)[: -(-len(group) * percent // 100)]]
+
+
+def by_total(groups: dict[int, list[int]], classes: list[int], total: int, seed: int) -> list[int]:
+    """Return `total` images spread evenly over `classes`; the first total % k classes drawn get one more."""
+    each, more = divmod(total, len(classes))
+    return [i for k, c in enumerate(classes) for i in ordered(groups[c], c, seed)[: each + (k < more)]]
+
+
+def author(count: int, percent: int, seed: int) -> list[int]:
+    """Return the first 1 + int(percent / 100 * count) of all images in one shuffled order: the authors' rule."""
+    shuffled = list(range(count))
+    random.Random(seed).shuffle(shuffled)
+    return shuffled[: 1 + int(percent / 100 * count)]
+
+
+def class_count(text: str, count: int) -> int:
+    """Return how many of `count` classes `text`, a number or a percentage such as `25%`, asks for.
+
+    Raises:
+        UsageError: it is neither, or less than 1 or more than there are.
+    """
+    digits = text[:-1] if text.endswith("%") else text
+    kept = int(digits) if digits.isdigit() else 0
+    if text.endswith("%"):
+        kept = -(-count * kept // 100)
+    if not 1 <= kept <= count:
+        raise UsageError(f"--sample_classes {text}: accepted are 1 to {count}, or 1% to 100%")
+    return kept
+
+
+def subset(
+    images: Images,
+    seed: int,
+    rate: int | None = None,
+    classes: str | None = None,
+    total: int | None = None,
+    sampling: str = "stratified",
+    listed: str | None = None,
+) -> tuple[np.ndarray, list[str]]:
+    """Choose training images.
+
+    Args:
+        images: every image of the training folder.
+        seed: of the draw.
+        rate: percent of the images of each class (stratified) or of all images (author).
+        classes: how many classes, as `class_count` reads it.
+        total: how many images in all.
+        sampling: "stratified" or "author".
+        listed: a file of paths relative to the folder, one in a line, instead of a draw.
+
+    Returns:
+        The sorted positions in `images`, int64, and the names of the chosen classes, sorted.
+
+    Raises:
+        UsageError: options that contradict one another or ask for more than there is.
+        DataError: a listed path that the folder does not hold.
+    """
+    ids = list(range(len(images.classes)))
+    if classes is not None:
+        ids = pick_classes(len(ids), class_count(classes, len(ids)), seed)
+    groups = {c: [] for c in sorted(ids)}
+    for position, label in enumerate(images.labels.tolist()):
+        if label in groups:
+            groups[label].append(position)
+    available = [position for group in groups.values() for position in group]
+    if sum(option is not None for option in (rate, total, listed)) > 1:
+        raise UsageError("--sample_rate, --sample_total and --sample_list: give one of them")
+    if sampling == "author" and rate is None:
+        raise UsageError("--sampling author needs --sample_rate")
+    if listed is not None:
+        chosen = _listed(images, listed, set(available))
+    elif rate is not None and sampling == "author":
+        chosen = [available[i] for i in author(len(available), rate, seed)]
+    elif rate is not None:
+        chosen = by_rate(groups, rate, seed)
+    elif total is not None:
+        chosen = by_total(groups, ids, total, seed)
+        if len(chosen) != total or total < len(ids):
+            smallest = min(len(group) for group in groups.values())
+            raise UsageError(
+                f"--sample_total {total} over {len(ids)} classes: accepted are {len(ids)} to {len(ids) * smallest}"
+            )
+    else:
+        chosen = available
+    return np.array(sorted(chosen), dtype="int64"), [images.classes[c] for c in sorted(ids)]
+
+
+def _listed(images: Images, path: str, allowed: set[int]) -> list[int]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise DataError(f"--sample_list {path}: {error.strerror}") from None
+    known = {name: position for position, name in enumerate(images.paths) if position in allowed}
+    wanted = [line for line in lines if line]
+    unknown = [line for line in wanted if line not in known]
+    if unknown or not wanted:
+        raise DataError(
+            f"--sample_list {path}: {'not in ' + str(images.root) if unknown else 'empty'} {names(unknown)}"
+        )
+    if len(set(wanted)) != len(wanted):
+        raise DataError(f"--sample_list {path}: a path is listed twice")
+    return [known[line] for line in wanted]
+
+
+def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split off round(fraction * n) of the n images of each class, at least 1 and at most n - 1.
+
+    Returns:
+        The rows that stay and the rows held out, both sorted, int64.
+
+    Raises:
+        UsageError: a class has a single image.
+    """
+    held = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label).tolist()
+        if len(rows) < 2:
+            raise UsageError(f"--val_split {fraction}: class number {label} has one image, none can be held out")
+        held += ordered(rows, int(label), seed)[-min(max(round(fraction * len(rows)), 1), len(rows) - 1) :]
+    held = np.array(sorted(held), dtype="int64")
+    return np.setdiff1d(np.arange(len(labels)), held), held

@@ -1,0 +1,73 @@
+"""The image sets of a run, from its options: what it trains on and what it is scored on."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from datasets.batches import ImageSet
+from datasets.decoded import Decoded, Streamed
+from datasets.folder import Images, same_classes, scan
+from datasets.preprocess import Preprocess
+from datasets.sampling import hold_out, subset
+from utils.errors import names
+
+
+def scan_folders(options) -> tuple[ImageSet, ImageSet]:
+    """Find, choose and label the images for training and for evaluation; nothing is decoded yet.
+
+    Raises:
+        DataError: a folder, a class or a list is not as it must be.
+        UsageError: a subset that cannot be had.
+    """
+    folder = scan(options.train_dir, "--train_dir")
+    chosen, classes = subset(
+        folder,
+        options.seed,
+        rate=options.sample_rate,
+        classes=options.sample_classes,
+        total=options.sample_total,
+        sampling=options.sampling,
+        listed=options.sample_list,
+    )
+    preprocess = Preprocess(options.image_size, options.resize_size, options.keep_aspect)
+    store = store_of(folder, preprocess, options)
+    train = ImageSet.of(store, classes, chosen)
+    if options.val_split is not None:
+        stays, held = hold_out(train.labels, options.val_split, options.seed)
+        return ImageSet.of(store, classes, chosen[stays]), ImageSet.of(store, classes, chosen[held])
+    found = scan(options.eval_dir, "--eval_dir")
+    same_classes(found, folder.classes, "--eval_dir", f"--train_dir {folder.root}")
+    kept = np.flatnonzero(np.isin(found.labels, [found.classes.index(name) for name in classes]))
+    return train, ImageSet.of(store_of(found, preprocess, options), classes, kept)
+
+
+def store_of(folder: Images, preprocess: Preprocess, options) -> Streamed:
+    """Return the images of `folder`: decoded once and kept in `--cache_dir`, or each time with `--cache off`."""
+    if options.cache == "off":
+        return Streamed(folder, preprocess)
+    return Decoded(folder, preprocess, options.cache_dir)
+
+
+def decode_once(images: ImageSet, title: str) -> None:
+    """Decode what is not decoded yet, so that later reads are gathers.
+
+    Raises:
+        DataError: images that cannot be read, the first of them with its reason.
+    """
+    if not isinstance(images.store, Decoded):
+        return
+    failures = images.store.prepare(images.positions, title)
+    if failures:
+        first, *others = failures.values()
+        if others:
+            more = names((images.store.images.paths[position] for position in list(failures)[1:]), 3)
+            raise type(first)(f"{first}; nor {more}")
+        raise first
+
+
+def listing(images: ImageSet) -> tuple[str, str]:
+    """Return the training files, one a line, and the sha256 of that text."""
+    text = "".join(f"{path}\n" for path in images.paths)
+    return text, hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()

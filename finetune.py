@@ -1,0 +1,137 @@
+"""Fine-tune one network on one folder of images with one method.
+
+python finetune.py --regularizer smile --gpu 0 --train_dir dataset/cub/train --eval_dir dataset/cub/test
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+
+from utils import threads  # noqa: F401  it sets the number of threads, so it comes before paddle
+
+# isort: split
+from datasets import sets
+from datasets.batches import training_batches
+from utils import device, embedded, errors
+from utils.evaluation import evaluate
+from utils.files import write_text
+from utils.losses import cross_entropy
+from utils.options import parse
+from utils.provenance import provenance
+from utils.rng import seed_layers
+from utils.runlog import RunLog
+from utils.signals import Stop
+from utils.training import Training
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the command line, check everything, train, leave the files of a run behind."""
+    options = parse(sys.argv[1:] if argv is None else argv)
+    where = device.select(options.gpu)
+    if options.embedded:
+        print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
+        embedded.prepare(options.cache_dir, options.gpu)
+    train, evaluation = sets.scan_folders(options)
+    log = RunLog(options.save, options.log_dir, options.run, options.max_iters)
+    with contextlib.closing(log):
+        if options.dry_run:
+            print(f"{options.run}: {len(train)} training images, {len(train.classes)} classes; nothing was trained")
+            return
+        if not _may_start(options, log):
+            return
+        sets.decode_once(train, "decoding the training images")
+        sets.decode_once(evaluation, "decoding the evaluation images")
+        finetune(options, Training(options, train), evaluation, log, where)
+
+
+def _may_start(options, log: RunLog) -> bool:
+    finished, started = log.path(".json").exists(), log.path("_Last.pdparams").exists()
+    if finished and options.resume:
+        print(f"{log.path('.json')}: the run is finished; --overwrite starts it again")
+        return False
+    if (finished or started) and not (options.resume or options.overwrite):
+        state = "is finished" if finished else "was interrupted: --resume continues it"
+        raise errors.UsageError(f"the run {log.base} {state}; --overwrite starts it again, --name gives another name")
+    if options.overwrite:
+        for ending in (".json", "_Last.pdparams", "_Best.pdparams"):
+            log.path(ending).unlink(missing_ok=True)
+    return True
+
+
+def finetune(options, training: Training, evaluation, log: RunLog, where: str) -> None:
+    """Train from the first step, or from where `_Last` stopped, to the last one."""
+    model, regularizer, optimizer = training.model, training.regularizer, training.optimizer
+    last = log.path("_Last.pdparams")
+    first = training.restore(last) if options.resume and last.exists() else 0
+    log.start(first)
+    write_text(log.path("_samples.txt"), sets.listing(training.train)[0])
+    log.line(f"{options.run}: {len(training.train)} images, {len(training.train.classes)} classes, {where}")
+    clock = time.perf_counter() - training.seconds
+    batches = training_batches(training.train, options.batch_size, options.seed, first)
+    with Stop() as stop:
+        for step, batch in zip(range(first, options.max_iters), batches):
+            seed_layers(options.seed, step)
+            batch = regularizer.transform(batch, step)
+            outputs = model(batch.images)
+            terms = {"ce": cross_entropy(outputs.logits, batch.targets)}
+            terms.update(regularizer.loss(model, batch, outputs, step))
+            sum(terms.values()).backward()
+            regularizer.after_backward(model, step)
+            optimizer.step()
+            regularizer.after_step(model, step)
+            training.meter.add(step, terms, outputs.logits, batch)
+            log.advance()
+            training.seconds = time.perf_counter() - clock
+            scored = look(options, training, evaluation, log, step + 1)
+            if scored or (step + 1) % options.save_frequency == 0 or stop.signal:
+                training.save(last, step)
+            if stop.signal and step + 1 < options.max_iters:
+                raise errors.Interrupted(stop.signal, f"stopped after step {step + 1}; --resume goes on from {last}")
+    summarize(options, training, evaluation, log, where)
+
+
+def look(options, training: Training, evaluation, log: RunLog, done: int) -> bool:
+    """Report and score what is due after `done` steps, keep the best checkpoint; return whether it was scored."""
+    scored = done % options.eval_frequency == 0 or done == options.max_iters
+    if scored or done % options.print_frequency == 0:
+        means, accuracy = training.meter.means()
+        means.update({name: value.item() for name, value in training.regularizer.report(training.model).items()})
+        log.training(done, training.optimizer.last_lr, means, accuracy, training.images_per_second(done))
+    if scored:
+        scores = evaluate(training.model, evaluation, options.batch_size_eval)
+        better = scores.acc1 > training.best["acc"]
+        log.evaluation(done, scores, better)
+        if better:
+            training.best = {"step": done, "acc": scores.acc1}
+            training.save(log.path("_Best.pdparams"), done - 1)
+    return scored
+
+
+def summarize(options, training: Training, evaluation, log: RunLog, where: str) -> None:
+    """Write the summary: a run that has one is finished."""
+    row = log.rows[-1]
+    last = {"step": options.max_iters, **{name: float(row[f"val_{name}"]) for name in ("acc", "acc5", "loss")}}
+    folder = str(evaluation.store.images.root)
+    log.summary(
+        {
+            "run": options.run,
+            "last": last,
+            "best": training.best,
+            "scored_on": {"folder": folder, "images": len(evaluation)},
+            "samples_sha256": sets.listing(training.train)[1],
+            "source": training.source,
+            "seconds": round(training.seconds, 3),
+            "images_per_second": round(training.images_per_second(options.max_iters), 2),
+            "options": vars(options),
+            **provenance(where),
+        }
+    )
+    log.line(
+        f"last {last['acc']:.2f} %, best {training.best['acc']:.2f} % at step {training.best['step']}, on {folder}"
+    )
+
+
+if __name__ == "__main__":
+    errors.run(main)

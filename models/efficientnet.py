@@ -1,0 +1,163 @@
+"""EfficientNet (Tan and Le, arXiv 1905.11946): B0, and B4 as the authors of SMILE use it.
+
+The network of the TensorFlow release and of lukemelas's port, whose names the state dict has: convolutions padded as
+TensorFlow's SAME (at an even size a stride of 2 pads one less before than after), batch normalisation with epsilon
+1e-3 and momentum 0.99, swish, squeeze and excitation, drop-connect rising to 0.2. Weights named `tf_efficientnet_*`
+by timm belong to it; those of timm's and torchvision's `efficientnet_*` were trained with symmetric padding and
+epsilon 1e-5, and fit by shape alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import paddle.nn.functional as F
+from paddle import nn
+
+from models.outputs import Outputs
+
+HEAD_NAME = "_fc"  # in the state dict
+_DROP_CONNECT = 0.2
+
+# repeats, kernel, stride, expansion, channels of the seven stages of B0
+_STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+# width and depth as multiples of B0's, dropout before the head
+_FAMILY = {
+    "efficientnet_b0": (1.0, 1.0, 0.2),
+    "efficientnet_b4": (1.4, 1.8, 0.4),
+}
+
+
+def repeats(arch: str) -> list[int]:
+    """Return the number of blocks in each of the seven stages of `arch`."""
+    depth = _FAMILY[arch][1]
+    return [math.ceil(stage[0] * depth) for stage in _STAGES]
+
+
+def round_channels(channels: float) -> int:
+    """Return the multiple of 8 nearest to `channels`, or the next one where that loses more than a tenth."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+def _conv(channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2D:
+    # the release's; the framework's own counts all channels for a depthwise kernel, whose output then falls below the
+    # epsilon of the normalisation
+    normal = nn.initializer.Normal(std=math.sqrt(2 * groups / (kernel**2 * channels)))
+    return nn.Conv2D(channels_in, channels, kernel, stride, "SAME", groups=groups, weight_attr=normal, bias_attr=False)
+
+
+def _norm(channels: int) -> nn.BatchNorm2D:
+    return nn.BatchNorm2D(channels, momentum=0.99, epsilon=1e-3)
+
+
+class MBConv(nn.Layer):
+    """One inverted bottleneck: expand, depthwise convolution, squeeze and excitation, project, and the skip.
+
+    Args:
+        channels_in: of the input.
+        channels: of the output.
+        kernel: of the depthwise convolution.
+        stride: of the depthwise convolution.
+        expansion: inner channels as a multiple of `channels_in`; 1 leaves the expanding convolution out.
+        drop_rate: the probability, in training, that an image takes the skip alone.
+    """
+
+    def __init__(
+        self, channels_in: int, channels: int, kernel: int, stride: int, expansion: int, drop_rate: float = 0.0
+    ):
+        super().__init__()
+        inner, squeezed = channels_in * expansion, max(1, channels_in // 4)
+        self.expands = expansion != 1
+        self.skips = stride == 1 and channels_in == channels
+        self.drop_rate = drop_rate
+        if self.expands:
+            self._expand_conv = _conv(channels_in, inner, 1)
+            self._bn0 = _norm(inner)
+        self._depthwise_conv = _conv(inner, inner, kernel, stride, groups=inner)
+        self._bn1 = _norm(inner)
+        self._se_reduce = nn.Conv2D(inner, squeezed, 1)
+        self._se_expand = nn.Conv2D(squeezed, inner, 1)
+        self._project_conv = _conv(inner, channels, 1)
+        self._bn2 = _norm(channels)
+
+    def forward(self, inputs):
+        """Map [B, channels_in, H, W] to [B, channels, ceil(H / stride), ceil(W / stride)]."""
+        x = F.swish(self._bn0(self._expand_conv(inputs))) if self.expands else inputs
+        x = F.swish(self._bn1(self._depthwise_conv(x)))
+        squeezed = F.swish(self._se_reduce(x.mean(axis=[2, 3], keepdim=True)))
+        x = F.sigmoid(self._se_expand(squeezed)) * x
+        x = self._bn2(self._project_conv(x))
+        if not self.skips:
+            return x
+        # one draw for each image, kept branches scaled by 1 / (1 - rate)
+        return F.dropout(x, self.drop_rate, axis=0, training=self.training) + inputs
+
+
+class EfficientNet(nn.Layer):
+    """Stem, seven stages of `MBConv`, a 1x1 convolution, pooling, dropout, one linear head.
+
+    `maps` are the outputs of the last block at each of the five resolutions, 1/2 to 1/32. So, unlike a ResNet's, the
+    last map does not feed the pool: `_conv_head` comes between. It is what the authors of SMILE compare
+    (`_blocks.31` of B4). `features` are pooled behind `_conv_head`.
+
+    Args:
+        width: channels as a multiple of B0's.
+        depth: blocks as a multiple of B0's.
+        dropout: the rate before the head.
+        classes: outputs of the head.
+    """
+
+    head_name = HEAD_NAME
+
+    def __init__(self, width: float, depth: float, dropout: float, classes: int):
+        super().__init__()
+        blocks = [
+            (kernel, stride if first else 1, expansion, round_channels(channels * width))
+            for count, kernel, stride, expansion, channels in _STAGES
+            for first in [True] + [False] * (math.ceil(count * depth) - 1)
+        ]
+        channels = round_channels(32 * width)
+        self._conv_stem = _conv(3, channels, 3, stride=2)
+        self._bn0 = _norm(channels)
+        self._blocks = nn.LayerList()
+        for i, (kernel, stride, expansion, channels_out) in enumerate(blocks):
+            drop_rate = _DROP_CONNECT * i / len(blocks)
+            self._blocks.append(MBConv(channels, channels_out, kernel, stride, expansion, drop_rate))
+            channels = channels_out
+        features = round_channels(1280 * width)
+        self._conv_head = _conv(channels, features, 1)
+        self._bn1 = _norm(features)
+        self._fc = nn.Linear(features, classes)
+        self.dropout = dropout
+        strides = [stride for _, stride, _, _ in blocks]
+        self._ends = [i for i, following in enumerate([*strides[1:], 2]) if following == 2]
+
+    @property
+    def head(self):
+        """The classifier, the one part that is new when the network is fine-tuned."""
+        return self._fc
+
+    def forward(self, images) -> Outputs:
+        """Map normalised images [B, 3, H, W] to `Outputs`; in training, dropout draws from paddle's generator."""
+        x = F.swish(self._bn0(self._conv_stem(images)))
+        maps = []
+        for i, block in enumerate(self._blocks):
+            x = block(x)
+            if i in self._ends:
+                maps.append(x)
+        features = F.swish(self._bn1(self._conv_head(x))).mean(axis=[2, 3])
+        logits = self._fc(F.dropout(features, self.dropout, training=self.training))
+        return Outputs(logits, features, tuple(maps))
+
+
+ARCHITECTURES = {name: (lambda classes, row=row: EfficientNet(*row, classes)) for name, row in _FAMILY.items()}

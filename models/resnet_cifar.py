@@ -1,0 +1,71 @@
+"""The small ResNet for 32-pixel images of He et al., arXiv 1512.03385, section 4.2."""
+
+from __future__ import annotations
+
+import paddle.nn.functional as F
+from paddle import nn
+from paddle.vision.models.resnet import BasicBlock
+
+from models.outputs import Outputs
+
+HEAD_NAME = "fc"  # in the state dict
+
+
+class Shortcut(nn.Layer):
+    """Option A of the paper: take every second pixel and pad the new channels with zeros; no parameters."""
+
+    def __init__(self, new_channels: int):
+        super().__init__()
+        self.new_channels = new_channels
+
+    def forward(self, x):
+        """Map [B, C, H, W] to [B, C + new_channels, ceil(H/2), ceil(W/2)]."""
+        return F.pad(x[:, :, ::2, ::2], [0, 0, 0, self.new_channels, 0, 0, 0, 0])
+
+
+class ResNetCIFAR(nn.Layer):
+    """Depth 6n + 2: a 3x3 stem, three stages of n blocks at 16, 32 and 64 channels, pooling, one linear head.
+
+    `maps` are the outputs of `layer1` to `layer3`, each after its last ReLU.
+    """
+
+    head_name = HEAD_NAME
+
+    def __init__(self, depth: int, classes: int):
+        super().__init__()
+        blocks = (depth - 2) // 6
+        self.conv1 = nn.Conv2D(3, 16, 3, padding=1, bias_attr=False)
+        self.bn1 = nn.BatchNorm2D(16)
+        self.layer1 = self._stage(16, 16, blocks)
+        self.layer2 = self._stage(16, 32, blocks)
+        self.layer3 = self._stage(32, 64, blocks)
+        self.fc = nn.Linear(64, classes)
+
+    @staticmethod
+    def _stage(channels_in, channels, blocks):
+        grows = channels != channels_in
+        first = BasicBlock(
+            channels_in,
+            channels,
+            stride=2 if grows else 1,
+            downsample=Shortcut(channels - channels_in) if grows else None,
+        )
+        return nn.Sequential(first, *(BasicBlock(channels, channels) for _ in range(blocks - 1)))
+
+    @property
+    def head(self):
+        """The classifier, the one part that is new when the network is fine-tuned."""
+        return self.fc
+
+    def forward(self, images) -> Outputs:
+        """Map normalised images [B, 3, H, W] to `Outputs`."""
+        x = F.relu(self.bn1(self.conv1(images)))
+        maps = []
+        for stage in (self.layer1, self.layer2, self.layer3):
+            x = stage(x)
+            maps.append(x)
+        features = x.mean(axis=[2, 3])
+        return Outputs(self.fc(features), features, tuple(maps))
+
+
+ARCHITECTURES = {f"resnet{depth}": (lambda classes, depth=depth: ResNetCIFAR(depth, classes)) for depth in (8, 14, 20)}

@@ -1,0 +1,76 @@
+"""A fine-tuned network and what it needs to be used: read from its checkpoint alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from paddle import nn
+
+from datasets.preprocess import Preprocess
+from models import ARCHITECTURES, build
+from models.weights import head_width, read_state
+from utils import checkpoint
+from utils.errors import UsageError, WeightsError
+from utils.teacher import freeze
+
+REFERENCE_ARCH = "resnet50"  # what the reference's scripts assume when nothing else is said
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A checkpoint, ready to score.
+
+    Attributes:
+        network: in eval mode, without gradients.
+        arch: its architecture.
+        classes: the class names in the order of its outputs; None in the reference's checkpoints, which have none.
+        width: the number of its outputs.
+        preprocess: how its images were resized.
+        batch_size_eval: how many images were scored at a time while it was trained; None when unknown.
+    """
+
+    network: nn.Layer
+    arch: str
+    classes: list[str] | None
+    width: int
+    preprocess: Preprocess
+    batch_size_eval: int | None
+
+
+def load(path: str | Path, arch: str | None = None, image_size: int | None = None) -> Trained:
+    """Load a checkpoint of this project or of the reference.
+
+    Args:
+        path: the file.
+        arch: its architecture, needed for the reference's checkpoints; must agree with ours.
+        image_size: likewise.
+
+    Raises:
+        WeightsError: the file is absent, damaged, refused or does not fit the architecture.
+        UsageError: `arch` or `image_size` contradict the file.
+    """
+    path = Path(path)
+    content = checkpoint.read(path)
+    written = content.get("arch")
+    if written is not None and written not in ARCHITECTURES:
+        raise WeightsError(f"{path} holds a {written}; known are {', '.join(ARCHITECTURES)}")
+    _agrees("--model_arch", arch, written, path)
+    arch = written or arch or REFERENCE_ARCH
+    if "preprocess" in content:
+        preprocess = Preprocess(**content["preprocess"])
+        _agrees("--image_size", image_size, preprocess.image_size, path)
+    else:
+        size = image_size or 224
+        preprocess = Preprocess(size, 256 if size <= 256 else round(size * 256 / 224))
+    state = read_state(path, arch)
+    network = build(arch, head_width(state, arch, path))
+    checkpoint.load_exactly(network, state, path)
+    batch_size_eval = content.get("options", {}).get("batch_size_eval")
+    width = network.head.weight.shape[1]
+    return Trained(freeze(network), arch, content.get("classes"), width, preprocess, batch_size_eval)
+
+
+def _agrees(flag: str, given, written, path: Path) -> None:
+    if given is not None and written is not None and given != written:
+        raise UsageError(f"{flag} {given} contradicts {path}, which was written with {written}")

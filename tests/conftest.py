@@ -1,0 +1,7 @@
+"""One thread for every test: results on the CPU are bit-equal for one thread count only."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import utils.threads  # noqa: E402, F401

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from datasets.folder import same_classes, scan
+from tests.pictures import write_folder, write_odd_folder
+from utils.errors import DataError
+
+
+def test_classes_paths_and_labels_are_sorted(tmp_path):
+    found = scan(write_folder(tmp_path, ("b", "a"), count=2))
+    assert found.classes == ["a", "b"]
+    assert found.paths == ["a/000.png", "a/001.png", "b/000.png", "b/001.png"]
+    assert found.labels.tolist() == [0, 0, 1, 1]
+    assert found.labels.dtype == np.int64
+
+
+def test_hidden_files_and_folders_are_passed_over_and_nested_ones_found(tmp_path):
+    found = scan(write_odd_folder(tmp_path))
+    assert found.classes == ["plain", "Ünïcode Öwl"]
+    assert len(found) == 8
+    assert "Ünïcode Öwl/nested/cmyk.jpg" in found.paths
+    assert not any("hidden" in path or "junk" in path or "notes" in path for path in found.paths)
+
+
+def test_links_are_followed_and_loops_end(tmp_path):
+    root = write_folder(tmp_path / "root", ("a",), count=2)
+    elsewhere = write_folder(tmp_path / "elsewhere", ("x",), count=3)
+    (root / "b").symlink_to(elsewhere / "x")
+    (root / "a" / "again").symlink_to(root / "a")
+    found = scan(root)
+    assert np.bincount(found.labels).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda root: None, "no such folder"),
+        (lambda root: root.write_text(""), "not a folder"),
+        (lambda root: root.mkdir(), "no class folders"),
+        (lambda root: (root / "a").mkdir(parents=True), "no images"),
+        (lambda root: (write_folder(root, ("a", "b")) / "empty").mkdir(), "no image of empty"),
+    ],
+)
+def test_what_is_no_image_folder_is_named(tmp_path, prepare, message):
+    prepare(tmp_path / "root")
+    with pytest.raises(DataError, match=message) as caught:
+        scan(tmp_path / "root", "--train_dir")
+    assert f"--train_dir {tmp_path / 'root'}" in str(caught.value)
+
+
+def test_other_classes_are_named_both_ways(tmp_path):
+    found = scan(write_folder(tmp_path, ("a", "b")))
+    same_classes(found, ["b", "a"], "--eval_dir", "x")
+    with pytest.raises(DataError, match="without c and with the unknown b"):
+        same_classes(found, ["a", "c"], "--eval_dir", "x")

@@ -1,0 +1,59 @@
+import numpy as np
+import paddle.vision.transforms as T
+import pytest
+from PIL import Image
+
+from datasets.preprocess import Preprocess, decode, size_after_resize
+from tests.pictures import picture, write_odd_folder
+from utils.errors import DataError
+
+
+@pytest.mark.parametrize("size", [(50, 36), (36, 50), (40, 40), (37, 90)])
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_resize_equals_paddle_vision(tmp_path, size, keep_aspect):
+    picture(0, 1, size).save(tmp_path / "a.png")
+    ours = decode(tmp_path / "a.png", Preprocess(32, 37, keep_aspect))
+    transform = T.Resize(37 if keep_aspect else (37, 37), interpolation="bilinear")
+    theirs = np.asarray(transform(Image.open(tmp_path / "a.png").convert("RGB")))
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.shape[1::-1] == size_after_resize(tmp_path / "a.png", Preprocess(32, 37, keep_aspect))
+
+
+def test_every_mode_becomes_rgb(tmp_path):
+    root = write_odd_folder(tmp_path)
+    for path in root.rglob("*.*"):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp"):
+            assert decode(path, Preprocess(32, 37)).shape == (37, 37, 3)
+
+
+def test_an_image_of_the_right_size_is_not_resampled(tmp_path):
+    image = picture(3, 2, (37, 37))
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(decode(tmp_path / "a.png", Preprocess(32, 37)), np.asarray(image))
+
+
+def _truncated(path):
+    picture(0, 0, (400, 300)).save(path, format="JPEG")
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda path: path.write_bytes(b""), "not an image"),
+        (lambda path: path.write_text("hello"), "not an image"),
+        (_truncated, "truncated"),
+        (lambda path: path.mkdir(), "Is a directory"),
+        (lambda path: None, "No such file"),
+        (lambda path: Image.new("1", (20000, 20000)).save(path, format="PNG"), "decompression bomb"),
+    ],
+)
+@pytest.mark.parametrize("read", [decode, size_after_resize])
+def test_what_cannot_be_read_is_named(tmp_path, spoil, reason, read):
+    path = tmp_path / "bad.jpg"
+    spoil(path)
+    if read is size_after_resize and reason == "truncated":
+        return  # the header is whole
+    with pytest.raises(DataError, match=reason) as caught:
+        read(path, Preprocess(32, 37, keep_aspect=True))
+    assert str(path) in str(caught.value)

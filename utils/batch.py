@@ -1,0 +1,46 @@
+"""A batch of images on the device, and how it was mixed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import paddle
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How a batch was mixed with a permutation of itself.
+
+    Attributes:
+        images: the clean images, [B, 3, H, W].
+        partner: the image each one was mixed with, int64 [B], a permutation.
+        ratio: the share of the image itself, in [0, 1]; in [0.5, 1] where the method folds it.
+    """
+
+    images: paddle.Tensor
+    partner: paddle.Tensor
+    ratio: float
+
+    def blend(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Return `ratio * x + (1 - ratio) * x[partner]` along the first axis.
+
+        Right for targets however the images were mixed, for images and maps where they were mixed linearly.
+        """
+        return self.ratio * x + (1 - self.ratio) * paddle.gather(x, self.partner)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on.
+
+    Attributes:
+        images: normalised float32 [B, 3, H, W].
+        targets: a distribution over the classes for each image, float32 [B, K].
+        index: the position of each image in the training set, int64 [B].
+        mix: how `images` and `targets` were mixed, None when they are clean.
+    """
+
+    images: paddle.Tensor
+    targets: paddle.Tensor
+    index: paddle.Tensor
+    mix: Mix | None = None

@@ -1,0 +1,33 @@
+"""Where a run computes: the one place that asks for a device."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import paddle
+
+from utils.errors import DeviceError
+
+
+def select(gpu: int) -> str:
+    """Use GPU number `gpu`, or the CPU when it is -1 or when there is no usable GPU; return the device's name.
+
+    Without a GPU one loud line says so: nothing else changes.
+
+    Raises:
+        DeviceError: there are GPUs, but not that one.
+    """
+    count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if gpu < 0 or count == 0:
+        if gpu >= 0:
+            reason = "no GPU is visible" if paddle.is_compiled_with_cuda() else "this PaddlePaddle is built for the CPU"
+            threads = os.environ.get("OMP_NUM_THREADS", "1")
+            warning = f"WARNING: --gpu {gpu}: {reason}; running on the CPU with {threads} threads, many times slower"
+            print(warning, file=sys.stderr, flush=True)
+        paddle.device.set_device("cpu")
+        return "cpu"
+    if gpu >= count:
+        raise DeviceError(f"--gpu {gpu}: there are {count} GPUs, numbered from 0; -1 is the CPU")
+    paddle.device.set_device(f"gpu:{gpu}")
+    return f"gpu:{gpu} {paddle.device.cuda.get_device_name(gpu)}"

@@ -1,0 +1,77 @@
+"""Score a network on an image set, every image once and all alike."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+from tqdm import tqdm
+
+from datasets.batches import ImageSet
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a network got right.
+
+    Attributes:
+        correct: images whose highest score is their class.
+        correct5: images whose class is among the five highest scores.
+        count: images scored.
+        loss: mean cross-entropy over the images.
+    """
+
+    correct: int
+    correct5: int
+    count: int
+    loss: float
+
+    @property
+    def acc1(self) -> float:
+        """Top-1 accuracy in percent."""
+        return 100 * self.correct / self.count
+
+    @property
+    def acc5(self) -> float:
+        """Top-5 accuracy in percent."""
+        return 100 * self.correct5 / self.count
+
+
+@contextlib.contextmanager
+def eval_mode(network: nn.Layer):
+    """Put every layer of `network` in eval mode, and give each its own mode back in the end."""
+    modes = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
+    network.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
+@paddle.no_grad()
+def predict(network: nn.Layer, images: ImageSet, batch_size: int, title: str = "scoring") -> np.ndarray:
+    """Return the logits of every image in order, float32 [N, K]."""
+    rows = []
+    with eval_mode(network), tqdm(total=len(images), desc=title, unit="image", disable=None, leave=False) as bar:
+        for batch, index in images.batches(batch_size):
+            rows.append(network(batch).logits.astype("float32"))
+            bar.update(len(index))
+    return paddle.concat(rows).numpy()
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
+    """Return the scores of `logits` [N, K] against `labels` [N]; of equal logits the first class counts as higher."""
+    ranks = (-logits).argsort(axis=1, kind="stable")[:, :5]
+    hits = ranks == labels[:, None]
+    loss = F.cross_entropy(paddle.to_tensor(logits), paddle.to_tensor(labels), reduction="none").numpy()
+    return Scores(int(hits[:, 0].sum()), int(hits.any(axis=1).sum()), len(labels), float(loss.astype("float64").mean()))
+
+
+def evaluate(network: nn.Layer, images: ImageSet, batch_size: int, title: str = "scoring") -> Scores:
+    """Score `network` in eval mode on all of `images`; its training modes are left as they were."""
+    return score(predict(network, images, batch_size, title), images.labels)

@@ -1,0 +1,43 @@
+"""What a result was made with: versions, machine, command, state of the code."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import paddle
+import PIL
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {
+        "python": platform.python_version(),
+        "paddle": paddle.__version__,
+        "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def provenance(device: str) -> dict:
+    """Return versions, device, threads, command line and git state, for a run's summary."""
+    return {
+        "versions": versions(),
+        "device": device,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "git": _git("describe", "--always", "--dirty"),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    folder = Path(__file__).resolve().parent.parent
+    try:
+        answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,0 +1,132 @@
+"""What a run says and leaves behind: lines, a table, a picture, a summary and VisualDL's curves."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from utils import curves
+from utils.errors import UsageError
+from utils.files import write_text
+
+COLUMNS = ("step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "val_acc5")
+
+
+class RunLog:
+    """The files of one run, by the reference's names.
+
+    `step` counts the updates made: a line, row or curve point of step n was written after n updates.
+
+    Args:
+        save: folder of the checkpoints, tables and pictures.
+        log_dir: folder that holds one VisualDL folder for each run.
+        run: the run's name.
+        total: updates in the whole run.
+
+    Raises:
+        UsageError: another process is writing a run of this name.
+    """
+
+    def __init__(self, save: str, log_dir: str, run: str, total: int):
+        self.base, self.run, self.total = Path(save) / run, run, total
+        self.visual_dir = Path(log_dir) / run
+        self.base.parent.mkdir(parents=True, exist_ok=True)
+        self._text = open(self.path(".txt"), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        try:
+            fcntl.flock(self._text, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"--name: another process is writing {self.path('.txt')}; give another --name") from None
+        self.rows: list[dict] = []
+        self._bar, self._visual = None, None
+
+    def path(self, ending: str) -> Path:
+        """Return the file of this run with `ending`."""
+        return self.base.with_name(self.base.name + ending)
+
+    def start(self, step: int) -> None:
+        """Begin at `step`: 0 empties the run's table and curves, more keeps what was written up to there."""
+        if step == 0:
+            self._text.truncate(0)
+        self.rows = [row for row in read_rows(self.path(".csv")) if int(row["step"]) <= step] if step else []
+        self._visual = curves.open_writer(self.visual_dir, step, self.line)
+        self._bar = tqdm(total=self.total, initial=step, desc=self.run, unit="step", disable=None, dynamic_ncols=True)
+        self._started, self._first = time.time(), step
+
+    def line(self, text: str) -> None:
+        """Print a line and append it to the run's log, with the time."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+        print(time.strftime("%m-%d %H:%M:%S"), text, file=self._text, flush=True)
+
+    def advance(self) -> None:
+        """Move the progress bar on by one step."""
+        self._bar.update()
+
+    def training(self, step: int, lr: float, means: dict[str, float], accuracy: float, rate: float) -> None:
+        """Report the means since the last report: the loss, its terms, the accuracy in percent, images/s."""
+        loss = means["loss"]
+        parts = {name: value for name, value in means.items() if name != "loss"}
+        terms = "".join(f"  {name} {value:.4f}" for name, value in parts.items()) if len(parts) > 1 else ""
+        left = (time.time() - self._started) / (step - self._first) * (self.total - step)
+        self.line(
+            f"step {step}/{self.total}  lr {lr:.4g}  loss {loss:.4f}{terms}  train {accuracy:.2f} %"
+            f"  {rate:.0f} images/s  {_clock(left)} left"
+        )
+        self._last = {"step": step, "lr": lr, "train_loss": loss, "train_acc": accuracy}
+        scalars = {"train_loss": loss, "train_acc": accuracy, "train/lr": lr, "time/images_per_second": rate}
+        scalars.update({f"train/loss_{name}": value for name, value in parts.items()})
+        self._scalars(step, scalars)
+
+    def evaluation(self, step: int, scores, best: bool) -> None:
+        """Report the scores on the evaluation images, add them to the table, redraw the picture."""
+        self.line(
+            f"step {step}/{self.total}  evaluation: top-1 {scores.acc1:.2f} % ({scores.correct}/{scores.count})"
+            f"  top-5 {scores.acc5:.2f} %  loss {scores.loss:.4f}{'  (best so far)' if best else ''}"
+        )
+        values = {"val_loss": scores.loss, "val_acc": scores.acc1, "val_acc5": scores.acc5}
+        self.rows.append({**self._last, **values})
+        table = io.StringIO()
+        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path(".csv"), table.getvalue())
+        curves.draw(self.path(".png"), self.run, self.rows)
+        self._scalars(step, {"val_loss": scores.loss, "val_acc": scores.acc1, "val/acc5": scores.acc5})
+
+    def summary(self, content: dict) -> None:
+        """Write the run's summary."""
+        write_text(self.path(".json"), json.dumps(content, indent=2) + "\n")
+
+    def close(self) -> None:
+        """Close the files; the run's name is free again."""
+        for file in (self._bar, self._visual, self._text):
+            if file is not None:
+                with contextlib.suppress(Exception):
+                    file.close()
+
+    def _scalars(self, step: int, values: dict[str, float]) -> None:
+        self._visual = curves.add(self._visual, step, values, self.line)
+
+
+def read_rows(path: str | os.PathLike) -> list[dict]:
+    """Return the rows of a run's table; none when there is no table yet."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

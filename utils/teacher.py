@@ -1,0 +1,65 @@
+"""A network that follows another one by a moving average and is never trained itself."""
+
+from __future__ import annotations
+
+import copy
+
+import paddle
+from paddle import nn
+
+from models.outputs import Outputs
+
+
+def freeze(network: nn.Layer) -> nn.Layer:
+    """Put `network` in eval mode and stop every gradient into it; return it."""
+    network.eval()
+    for tensor in network.parameters():
+        tensor.stop_gradient = True
+    return network
+
+
+class Frozen:
+    """Hold a network out of reach of `train()`, of the optimizer and of the checkpoint."""
+
+    def __init__(self, network: nn.Layer):
+        self.network = freeze(network)
+
+    @paddle.no_grad()
+    def __call__(self, images: paddle.Tensor) -> Outputs:
+        """Return the outputs in eval mode, without gradient."""
+        return self.network(images)
+
+
+class MeanTeacher(nn.Layer):
+    """A copy of the pretrained network whose backbone follows the student; its head stays.
+
+    Args:
+        source: the pretrained network to start as; it is copied.
+        bn_stats: whether the running statistics of batch normalisation follow too.
+    """
+
+    def __init__(self, source: nn.Layer, bn_stats: bool = True):
+        super().__init__()
+        self.network = freeze(copy.deepcopy(source))
+        self.bn_stats = bn_stats
+
+    @paddle.no_grad()
+    def forward(self, images: paddle.Tensor) -> Outputs:
+        """Return the outputs in eval mode, without gradient, whatever `train()` was called on."""
+        self.network.eval()
+        return self.network(images)
+
+    @paddle.no_grad()
+    def update(self, student: nn.Layer, decay: float) -> None:
+        """Move in place: teacher <- decay * teacher + (1 - decay) * student, all but the head."""
+        if getattr(self, "_followed", (None,))[0] is not student:
+            self._followed = (student, list(self._pairs(student)))
+        for mine, theirs in self._followed[1]:
+            mine.lerp_(theirs, 1 - decay)
+
+    def _pairs(self, student):
+        trained = dict(student.named_parameters())
+        for name, mine in self.network.named_parameters():
+            statistic = name.endswith(("._mean", "._variance"))
+            if not name.startswith(f"{self.network.head_name}.") and (self.bn_stats or not statistic):
+                yield mine, trained[name]

@@ -1,0 +1,138 @@
+"""Everything a run trains, built from its options, saved and restored as one."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import regularizers
+from datasets import sets
+from datasets.batches import ImageSet
+from datasets.decoded import fingerprint
+from models import build
+from models.heads import reset_head
+from models.weights import load_source
+from utils import checkpoint
+from utils.errors import UsageError, names
+from utils.meter import Meter
+from utils.optim import Optimizer
+from utils.provenance import versions
+from utils.rng import generator, seed_layers
+
+# options that may differ when a run is resumed: they cannot change its result
+FREE = {"gpu", "save", "log_dir", "cache", "cache_dir", "save_frequency", "resume", "overwrite", "dry_run", "embedded"}
+
+
+class Training:
+    """The network, the method and the optimizer of a run.
+
+    Args:
+        options: of the command line.
+        train: the training images, decoded.
+
+    Raises:
+        WeightsError: the pretrained weights are absent, damaged or do not fit.
+    """
+
+    def __init__(self, options, train: ImageSet):
+        self.options, self.train = options, train
+        seed_layers(options.seed)
+        self.model = build(options.model_arch, len(train.classes))
+        reset_head(self.model.head, generator(options.seed, "head", 0), options.head_init)
+        source = None if options.pretrained == "none" else load_source(options.pretrained, options.model_arch)
+        if source:
+            self._start_from(source.network)
+        self.source = {"origin": source.origin, "sha256": source.sha256, "classes": source.classes} if source else None
+        self.model.train()
+        self.regularizer = regularizers.create(options.regularizer, **options.method)
+        self.regularizer.prepare(self._setup(source))
+        self.optimizer = Optimizer(
+            self.model,
+            self.regularizer,
+            lr=options.lr,
+            wd=options.wd,
+            cls_lambda=options.cls_lambda,
+            head_lr_mult=options.head_lr_mult,
+            lr_drop=options.lr_drop,
+        )
+        self.meter = Meter()
+        self.best = {"step": 0, "acc": -1.0}
+        self.seconds = 0.0
+
+    def _start_from(self, source) -> None:
+        own = self.model.state_dict()
+        for name, tensor in source.state_dict().items():
+            if not name.startswith(f"{source.head_name}."):
+                own[name].set_value(tensor)
+
+    def _setup(self, source) -> regularizers.Setup:
+        options, store = self.options, self.train.store
+        files = fingerprint(store.images.select(self.train.positions), store.preprocess)
+        weights = source.sha256 if source else "none"
+        return regularizers.Setup(
+            model=self.model,
+            source=source.network if source else None,
+            train=self.train,
+            total_steps=options.max_iters,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            head_init=options.head_init,
+            cache_dir=Path(options.cache_dir) / "methods",
+            fingerprint=hashlib.sha256(f"{weights} {files} {options.image_size}".encode()).hexdigest(),
+        )
+
+    def images_per_second(self, steps: int) -> float:
+        """Return the training images seen in `steps` updates over the time they took, evaluations included."""
+        return steps * self.options.batch_size / self.seconds
+
+    def save(self, path: Path, step: int) -> None:
+        """Write a checkpoint after update number `step`, counted from 0: the reference's keys first."""
+        options = {name: value for name, value in vars(self.options).items() if name != "method"}
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "iter": step,
+            "lr_scheduler": self.optimizer.schedule.state_dict(),
+            "format_version": checkpoint.FORMAT_VERSION,
+            "arch": self.options.model_arch,
+            "classes": self.train.classes,
+            "preprocess": self.train.store.preprocess.to_dict(),
+            "regularizer": {
+                "name": self.options.regularizer,
+                "arguments": self.options.method,
+                "state": self.regularizer.state_dict(),
+            },
+            "options": {**options, "samples_sha256": sets.listing(self.train)[1]},
+            "metrics": {"best": self.best, "pending": self.meter.state(), "seconds": self.seconds},
+            "source": self.source,
+            "versions": versions(),
+        }
+        checkpoint.save(path, content)
+
+    def restore(self, path: Path) -> int:
+        """Take everything back from a checkpoint; return the number of updates it has behind it.
+
+        Raises:
+            WeightsError: the file is damaged or does not fit.
+            UsageError: the run was started with other options.
+        """
+        content = checkpoint.read(path)
+        self._same_options(content, path)
+        checkpoint.load_exactly(self.model, content["model"], path)
+        checkpoint.load_exactly(self.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
+        self.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
+        metrics = content["metrics"]
+        self.best, self.seconds = metrics["best"], metrics["seconds"]
+        self.meter.resume(metrics["pending"])
+        return content["iter"] + 1
+
+    def _same_options(self, content: dict, path: Path) -> None:
+        now = {**vars(self.options), **self.options.method, "samples_sha256": sets.listing(self.train)[1]}
+        then = {**content["options"], **content["regularizer"]["arguments"]}
+        changed = [
+            f"--{name} {then.get(name)} is now {now.get(name)}"
+            for name in sorted({*now, *then} - FREE - {"method"})
+            if now.get(name) != then.get(name)
+        ]
+        if changed:
+            raise UsageError(f"--resume {path}: the run was started with other options: {names(changed)}")
