@@ -7,11 +7,14 @@ from typing import get_type_hints
 
 from regularizers.base import Chain, Regularizer, Setup
 from regularizers.bss import BSS
+from regularizers.cotuning import CoTuning
 from regularizers.cutmix import CutMix
+from regularizers.delta import DELTA
 from regularizers.fe import FE
 from regularizers.l2 import L2
 from regularizers.l2sp import L2SP
 from regularizers.mixup import Mixup
+from regularizers.regsl import RegSL
 from regularizers.rifle import RIFLE
 from regularizers.smile import SMILE
 from utils.errors import UsageError
@@ -22,8 +25,11 @@ REGULARIZERS: dict[str, type[Regularizer]] = {
     "mixup": Mixup,
     "cutmix": CutMix,
     "l2sp": L2SP,
+    "delta": DELTA,
     "bss": BSS,
     "rifle": RIFLE,
+    "cotuning": CoTuning,
+    "regsl": RegSL,
     "smile": SMILE,
 }
 

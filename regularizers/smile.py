@@ -17,14 +17,13 @@ that `clean_tail` would leave without a SMILE step is refused; the heads' second
 
 from __future__ import annotations
 
-import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
 from regularizers.base import Regularizer
 from regularizers.mixup import check_alpha, mix_batch
 from utils.errors import UsageError
-from utils.losses import cross_entropy
+from utils.losses import cross_entropy, frobenius_norm
 from utils.rng import generator
 from utils.teacher import MeanTeacher
 
@@ -97,7 +96,7 @@ class SMILE(Regularizer):
         h, w = difference.shape[-2:]
         source_classes = batch.mix.blend(F.softmax(taught.logits, axis=1))
         return {
-            "fea": self.reg_lambda * paddle.norm(difference.astype("float32")) / (h * w),
+            "fea": self.reg_lambda * frobenius_norm(difference) / (h * w),
             "aux": self.aux_lambda * cross_entropy(self.aux_head(outputs.features), source_classes),
         }
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -42,3 +44,17 @@ def digest(path: str | os.PathLike, algorithm: str = "sha256") -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             value.update(block)
     return value.hexdigest()
+
+
+def cached_array(path: str | os.PathLike, shape: tuple[int, ...], compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the array kept in `path`; compute and keep it when there is none of that shape, whole and finite."""
+    try:
+        array = np.load(path, allow_pickle=False)
+        if array.shape == shape and np.isfinite(array).all():
+            return array
+    except Exception:  # noqa: S110  whatever is wrong with the file, it can be made again
+        pass
+    array = compute()
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array)
+    return array

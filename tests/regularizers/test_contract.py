@@ -178,7 +178,7 @@ def test_no_method_is_named_outside_its_place():
     for path in [*ROOT.glob("*.py"), *(ROOT / "utils").glob("*.py"), *(ROOT / "datasets").glob("*.py")]:
         if path.name in ("embedded.py", "reproduce.py"):  # recipes: the source network's own training is one
             continue
-        words = path.read_text().replace("finetune.py --regularizer smile", "").lower()
+        words = path.read_text().replace("finetune.py --regularizer smile", "")
         for name in set(REGULARIZERS) - {"l2", "fe"}:
             assert f'"{name}"' not in words, path
 

@@ -1,9 +1,10 @@
 import hashlib
 import os
 
+import numpy as np
 import pytest
 
-from utils.files import digest, replacing, write_text
+from utils.files import cached_array, digest, replacing, write_text
 
 
 def test_the_old_file_stays_when_the_block_fails(tmp_path):
@@ -32,3 +33,36 @@ def test_digest(tmp_path):
     (tmp_path / "x").write_bytes(b"abc" * 1000000)
     assert digest(tmp_path / "x") == hashlib.sha256(b"abc" * 1000000).hexdigest()
     assert digest(tmp_path / "x", "md5") == hashlib.md5(b"abc" * 1000000).hexdigest()
+
+
+def test_a_kept_array_is_computed_once(tmp_path):
+    path = tmp_path / "new folder" / "array.npy"
+    first = cached_array(path, (2, 3), lambda: np.arange(6.0).reshape(2, 3))
+    again = cached_array(path, (2, 3), lambda: pytest.fail("computed again"))
+    np.testing.assert_array_equal(first, again)
+    assert [file.name for file in path.parent.iterdir()] == ["array.npy"]
+
+
+def damaged_file(path, kind):
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "garbage":
+        path.write_bytes(b"\x93NUMPY garbage")
+    elif kind == "truncated":
+        np.save(path, np.ones(500))
+        path.write_bytes(path.read_bytes()[:-9])
+    elif kind == "archive":
+        with open(path, "wb") as file:
+            np.savez(file, array=np.ones(500))
+    elif kind == "pickle":
+        np.save(path, np.array([{}] * 500), allow_pickle=True)
+    else:
+        np.save(path, {"shape": np.ones(499), "nan": np.full(500, np.nan), "text": np.full(500, "a")}[kind])
+
+
+@pytest.mark.parametrize("kind", ["empty", "garbage", "truncated", "archive", "pickle", "shape", "nan", "text"])
+def test_a_damaged_array_is_made_again(tmp_path, kind):
+    path = tmp_path / "array.npy"
+    damaged_file(path, kind)
+    np.testing.assert_array_equal(cached_array(path, (500,), lambda: np.arange(500.0)), np.arange(500.0))
+    np.testing.assert_array_equal(np.load(path), np.arange(500.0))

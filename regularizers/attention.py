@@ -1,0 +1,255 @@
+"""DELTA's channel attention: how much worse the source classifies without each of its filters.
+
+    d[j] = mean_b [CE(z without filter j, y) - CE(z, y)],   a = softmax((d - mean d) / std d / 5)
+
+The filters are those of the last convolution of a stage. A filter of zeros gives the batch normalisation after it a
+map of zeros, so without filter j channel j of what the block's last ReLU is applied to is identity_j + const_j, with
+const_j the normalised zero, and nothing else there changes. For the last stage that moves one pooled feature:
+
+    g'_j = mean_hw relu(identity_j + const_j),   z' = z + (g'_j - g_j) W[j, :]
+
+All filters of a batch then cost one forward pass. For an earlier stage the network is run on from the altered map, once
+for each filter. Only maps are altered, never a weight.
+
+Differs from the official code: the classifier of the target classes is fitted on the features of the clean training
+images in eval mode, to the minimum of the loss that is descended there for ten epochs in train mode, where the running
+statistics drift; the images that are measured are clean too.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
+from tqdm import tqdm
+
+from regularizers.base import CleanImages
+from utils.errors import UsageError
+
+HEAD_DECAY = 1e-4  # the official weight decay
+BATCH = 64  # images in a forward pass
+ELEMENTS = 1 << 23  # of the largest array made at a time
+
+
+class Taps:
+    """Keep what each of `layers` was last given and what it returned; as a context manager, until the block ends."""
+
+    def __init__(self, layers: list[nn.Layer]):
+        self.kept = [None] * len(layers)
+        self.hooks = [
+            layer.register_forward_post_hook(functools.partial(self._keep, i)) for i, layer in enumerate(layers)
+        ]
+
+    def _keep(self, place, layer, given, returned):
+        self.kept[place] = (given[0], returned)
+
+    def take(self) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
+        """Return what was kept, one pair for each layer, and forget it: a graph must not outlive its step."""
+        kept, self.kept = self.kept, [None] * len(self.kept)
+        return kept
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True)
+class StageEnd:
+    """The last block of a stage, its last convolution and the batch normalisation after it, and the stages after."""
+
+    block: nn.Layer
+    conv: nn.Conv2D
+    norm: nn.Layer
+    rest: list[nn.Layer]
+
+    @property
+    def channels(self) -> int:
+        """How many filters the convolution has."""
+        return self.conv.weight.shape[0]
+
+    def before_relu(self, given: paddle.Tensor, convolved: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Return what the block's last ReLU is applied to: with all filters, and in each channel without its own.
+
+        Args:
+            given: what the block was given.
+            convolved: what the convolution returned, [B, C, h, w], as are both results.
+        """
+        identity = given if self.block.downsample is None else self.block.downsample(given)
+        silent = self.norm(paddle.zeros([1, self.channels, 1, 1]))
+        return self.norm(convolved) + identity, silent + identity
+
+
+def stage_ends(network: nn.Layer) -> list[StageEnd]:
+    """Return the ends of the stages `layer1`, `layer2`, ... of a ResNet.
+
+    Raises:
+        UsageError: `network` is no ResNet.
+    """
+    stages = [stage for name, stage in network.named_children() if re.fullmatch(r"layer\d+", name)]
+    if not stages or not all(isinstance(stage[-1], (BasicBlock, BottleneckBlock)) for stage in stages):
+        raise UsageError(
+            "--regularizer delta: filters are measured and compared in the residual blocks of a ResNet only; another "
+            "--model_arch needs --delta_form smile and --attention uniform"
+        )
+    ends = []
+    for i, stage in enumerate(stages):
+        block, last = stage[-1], 3 if isinstance(stage[-1], BottleneckBlock) else 2
+        ends.append(StageEnd(block, getattr(block, f"conv{last}"), getattr(block, f"bn{last}"), stages[i + 1 :]))
+    return ends
+
+
+def channel_attention(increases: np.ndarray) -> np.ndarray:
+    """Return the weight of each channel, [C], summing to 1, from the increase of the loss without it, [C]."""
+    if np.ptp(increases) == 0:
+        return np.full(len(increases), 1 / len(increases))
+    scores = (increases - increases.mean()) / increases.std() / 5
+    weights = np.exp(scores - scores.max())
+    return weights / weights.sum()
+
+
+@paddle.no_grad()
+def loss_increases(
+    network: nn.Layer, train: CleanImages, ends: list[StageEnd], count: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Return for each of `ends` how much the mean cross-entropy grows without each filter, float64 [C].
+
+    Args:
+        network: the source, in eval mode; it is not changed.
+        train: the clean training images.
+        ends: stage ends of `network`.
+        count: how many images are measured, as far as there are so many.
+        rng: chooses them.
+    """
+    _, labels = np.unique(train.labels, return_inverse=True)  # a class without images has no output
+    head = fit_head(_features(network, train), labels)
+    chosen = rng.permutation(len(labels))[:count]
+    totals = [np.zeros(end.channels) for end in ends]
+    filters = sum(end.channels for end in ends) * -(-len(chosen) // BATCH)
+    with tqdm(total=filters, desc="leaving out filters", unit="filter", disable=None, leave=False) as bar:
+        for images, index in _some(train, chosen):
+            for total, increase in zip(totals, batch_increases(network, images, labels[index], head, ends, bar.update)):
+                total += increase
+    return [total / len(chosen) for total in totals]
+
+
+def _features(network, train) -> np.ndarray:
+    rows = []
+    with tqdm(total=len(train.labels), desc="features", unit="image", disable=None, leave=False) as bar:
+        for images, index in train.batches(BATCH):
+            rows.append(network(images).features.numpy())
+            bar.update(len(index))
+    return np.concatenate(rows)
+
+
+def _some(train, chosen) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
+    """Yield the images `chosen` and their positions, a batch at a time, out of one pass over all."""
+    images, index, last = [], [], max(chosen)
+    for batch, positions in train.batches(BATCH):
+        for row in np.flatnonzero(np.isin(positions, chosen)):
+            images.append(batch[int(row)])
+            index.append(positions[row])
+            if len(index) == BATCH or index[-1] == last:
+                yield paddle.stack(images), np.array(index)
+                images, index = [], []
+
+
+def fit_head(features: np.ndarray, labels: np.ndarray) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """Fit a linear classifier of `labels` [N], from 0 to K - 1, on `features` [N, C].
+
+        minimise mean CE(features W + b, labels) + HEAD_DECAY / 2 ||W||_F^2
+
+    Returns:
+        W [C, K] and b [K], float64.
+    """
+    # here, for it is a second that only this needs
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    if labels.max() == 0:
+        return paddle.zeros([features.shape[1], 1], dtype="float64"), paddle.zeros([1], dtype="float64")
+    regression = LogisticRegression(C=1 / (HEAD_DECAY * len(labels)), max_iter=200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # near the minimum is enough
+        regression.fit(features.astype("float64"), labels)
+    weight, bias = regression.coef_, regression.intercept_
+    if len(weight) == 1:  # of two classes scikit-learn scores the second one only
+        weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+    return paddle.to_tensor(weight.T), paddle.to_tensor(bias)
+
+
+@paddle.no_grad()
+def batch_increases(
+    network: nn.Layer,
+    images: paddle.Tensor,
+    labels: np.ndarray,
+    head: tuple[paddle.Tensor, paddle.Tensor],
+    ends: list[StageEnd],
+    measured: Callable[[int], object] = lambda filters: None,
+) -> list[np.ndarray]:
+    """Return for each of `ends` how much the cross-entropy of `images` grows without each filter, summed over them.
+
+    Args:
+        network: in eval mode.
+        images: [B, 3, H, W].
+        labels: int64 [B].
+        head: W [C, K] and b [K] of the classifier, float64.
+        ends: stage ends of `network`.
+        measured: told how many more filters were measured.
+    """
+    right = paddle.to_tensor(labels)
+    with Taps([end.block for end in ends] + [end.conv for end in ends]) as taps:
+        network(images)
+    kept = taps.take()
+    increases = []
+    for end, (given, _), (_, convolved) in zip(ends, kept, kept[len(ends) :]):
+        measure = _by_running_on if end.rest else _in_closed_form
+        increases.append(measure(end, *end.before_relu(given, convolved), right, head, measured))
+    return increases
+
+
+def _in_closed_form(end, whole, silent, right, head, measured):
+    weight, bias = head
+    features, without = (F.relu(maps).mean(axis=[2, 3]).astype("float64") for maps in (whole, silent))
+    logits, change = features @ weight + bias, without - features
+    before, size = paddle.logsumexp(logits, axis=1, keepdim=True), max(1, ELEMENTS // logits.size)
+    increases = []
+    for first in range(0, end.channels, size):
+        part, rows = change[:, first : first + size], weight[first : first + size]
+        after = paddle.logsumexp(logits.unsqueeze(1) + part.unsqueeze(2) * rows, axis=2)  # [B, filters]
+        of_right = part * paddle.index_select(rows, right, axis=1).t()
+        increases.append((after - before - of_right).sum(axis=0).numpy())
+    measured(end.channels)
+    return np.concatenate(increases)
+
+
+def _by_running_on(end, whole, silent, right, head, measured):
+    count, size = len(right), max(1, ELEMENTS // whole.size)
+
+    def losses(maps):
+        for stage in end.rest:
+            maps = stage(maps)
+        logits = maps.mean(axis=[2, 3]).astype("float64") @ head[0] + head[1]
+        of_right = paddle.take_along_axis(logits, right.tile([len(logits) // count]).unsqueeze(1), axis=1).flatten()
+        # not cross_entropy: on the CPU it is never above 64
+        return (paddle.logsumexp(logits, axis=1) - of_right).reshape([-1, count]).sum(axis=1).numpy()
+
+    increases, before = [], losses(F.relu(whole))
+    for first in range(0, end.channels, size):
+        altered = range(first, min(first + size, end.channels))
+        maps = whole.unsqueeze(0).tile([len(altered), 1, 1, 1, 1])
+        for i, channel in enumerate(altered):
+            maps[i, :, channel] = silent[:, channel]
+        increases.append(losses(F.relu(maps.flatten(0, 1))) - before)
+        measured(len(altered))
+    return np.concatenate(increases)

@@ -1,0 +1,81 @@
+"""Co-Tuning: go on training the source's classifier, on what it says of each target class (You et al., NeurIPS 2020).
+
+    loss = CE(z, y) + cot_lambda * CE(z_s, R[y])
+
+z_s are the logits of a second head on the same features, which starts as the pretrained classifier and is trained;
+R[t] [K_s] is the distribution of source classes for target class t, measured once from the pretrained network on clean
+images (regularizers/relationship.py). The targets are distributions over t, so R[y] is targets R, mixed ones included.
+
+Differs from the official code: R is "direct" unless asked otherwise (there "reverse"; few images per class leave
+little to hold out for it), and is kept under a name made from weights and files instead of the first one found.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from regularizers.base import Regularizer
+from utils.files import cached_array
+from utils.losses import cross_entropy
+from utils.rng import generator
+from utils.teacher import Frozen
+
+
+class CoTuning(Regularizer):
+    """Train the target's head and the source's together.
+
+    Args:
+        cot_lambda: weight of the source's head, 2.3 in the official code.
+        relationship: how the source classes of a target class are found: "direct" averages the source's predictions,
+            "reverse" inverts a classifier of the target classes that is fitted on them.
+        temperature: what the source's logits are multiplied by for that. The default calibrates the ImageNet weights
+            of torchvision's ResNet-50 (official); 1 leaves the logits as they are.
+    """
+
+    needs_source = True
+    acts_on_backbone = True
+    terms = ("cot",)
+
+    def __init__(
+        self,
+        *,
+        cot_lambda: float = 2.3,
+        relationship: Literal["direct", "reverse"] = "direct",
+        temperature: float = 0.8840456604957581,
+    ):
+        super().__init__()
+        if not 0 <= cot_lambda < np.inf:
+            raise ValueError(f"--cot_lambda {cot_lambda}: accepted are numbers from 0 upwards")
+        if relationship not in ("direct", "reverse"):
+            raise ValueError(f"--relationship {relationship}: accepted are direct and reverse")
+        if not 0 < temperature < np.inf:
+            raise ValueError(f"--temperature {temperature}: accepted are numbers above 0")
+        self.cot_lambda, self.relationship, self.temperature = cot_lambda, relationship, temperature
+
+    def prepare(self, setup):
+        pretrained = setup.source.head
+        self.source_head = nn.Linear(*pretrained.weight.shape)
+        self.source_head.set_state_dict(pretrained.state_dict())
+        shape = (len(setup.train.classes), pretrained.weight.shape[1])
+        # Only the hold-out of "reverse" is random.
+        draw = f"-{setup.seed}" if self.relationship == "reverse" else ""
+        name = f"relationship-{setup.fingerprint}-{self.relationship}-{self.temperature}{draw}.npy"
+        matrix = cached_array(setup.cache_dir / name, shape, lambda: self._relate(setup))
+        self.source_classes = paddle.to_tensor(matrix.astype("float32"))
+
+    def _relate(self, setup) -> np.ndarray:
+        from regularizers import relationship  # here, for it imports scikit-learn: a second that only this needs
+
+        train = setup.train
+        probabilities = relationship.source_probabilities(Frozen(setup.source), train, self.temperature)
+        if self.relationship == "direct":
+            return relationship.direct(probabilities, train.labels, train.classes)
+        return relationship.reverse(probabilities, train.labels, train.classes, generator(setup.seed, "relationship"))
+
+    def loss(self, model, batch, outputs, step):
+        source_targets = paddle.matmul(batch.targets, self.source_classes)
+        return {"cot": self.cot_lambda * cross_entropy(self.source_head(outputs.features), source_targets)}
