@@ -1,6 +1,6 @@
 # make demo: the main job on the embedded task.  make test: every test.  Both make .venv first.
 PYTHON ?= python3.11
-VENV := .venv
+VENV ?= .venv
 RUN := $(VENV)/bin/python
 
 .PHONY: demo test fast lint install clean

@@ -14,6 +14,7 @@ from utils import threads  # noqa: F401  it sets the number of threads, so it co
 # isort: split
 from datasets import sets
 from datasets.batches import training_batches
+from datasets.check import check_data
 from utils import device, embedded, errors
 from utils.evaluation import evaluate
 from utils.files import write_text
@@ -36,14 +37,19 @@ def main(argv: list[str] | None = None) -> None:
     train, evaluation = sets.scan_folders(options)
     log = RunLog(options.save, options.log_dir, options.run, options.max_iters)
     with contextlib.closing(log):
+        if options.check_data:
+            check_data(train, evaluation, log.line)
         if options.dry_run:
             print(f"{options.run}: {len(train)} training images, {len(train.classes)} classes; nothing was trained")
             return
         if not _may_start(options, log):
             return
+        skipped = []
+        if options.on_bad_image == "skip":
+            train, skipped = sets.without_unreadable(train, "decoding the training images")
         sets.decode_once(train, "decoding the training images")
         sets.decode_once(evaluation, "decoding the evaluation images")
-        finetune(options, Training(options, train), evaluation, log, where)
+        finetune(options, Training(options, train, skipped), evaluation, log, where)
 
 
 def _may_start(options, log: RunLog) -> bool:
@@ -67,6 +73,8 @@ def finetune(options, training: Training, evaluation, log: RunLog, where: str) -
     first = training.restore(last) if options.resume and last.exists() else 0
     log.start(first)
     write_text(log.path("_samples.txt"), sets.listing(training.train)[0])
+    for line in training.skipped:
+        log.line(f"skipped: {line}")
     log.line(f"{options.run}: {len(training.train)} images, {len(training.train.classes)} classes, {where}")
     clock = time.perf_counter() - training.seconds
     batches = training_batches(training.train, options.batch_size, options.seed, first)
@@ -74,10 +82,10 @@ def finetune(options, training: Training, evaluation, log: RunLog, where: str) -
         for step, batch in zip(range(first, options.max_iters), batches):
             seed_layers(options.seed, step)
             batch = regularizer.transform(batch, step)
-            outputs = model(batch.images)
+            outputs = training.precision.forward(model, batch.images)
             terms = {"ce": cross_entropy(outputs.logits, batch.targets)}
             terms.update(regularizer.loss(model, batch, outputs, step))
-            sum(terms.values()).backward()
+            optimizer.backward(sum(terms.values()))
             regularizer.after_backward(model, step)
             optimizer.step()
             regularizer.after_step(model, step)
@@ -121,6 +129,7 @@ def summarize(options, training: Training, evaluation, log: RunLog, where: str) 
             "best": training.best,
             "scored_on": {"folder": folder, "images": len(evaluation)},
             "samples_sha256": sets.listing(training.train)[1],
+            "skipped_images": training.skipped,
             "source": training.source,
             "seconds": round(training.seconds, 3),
             "images_per_second": round(training.images_per_second(options.max_iters), 2),

@@ -17,8 +17,8 @@ from datasets.folder import same_classes, scan
 from datasets.sets import decode_once, store_of
 from models import ARCHITECTURES, trained
 from utils import device, embedded, errors
+from utils.commandline import Parser, number
 from utils.evaluation import evaluate
-from utils.options import Parser, number
 
 BATCH_SIZE_EVAL = 8  # the reference's
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +59,8 @@ def scan(root: str | os.PathLike, flag: str = "") -> Images:
         raise DataError(f"{culprit}: no class folders in it; expected is {root}/CLASS/IMAGE.jpg")
     paths, labels, empty = [], [], []
     for label, name in enumerate(classes):
-        found = sorted(os.path.relpath(path, root) for path in _images_below(root / name))
+        images = (path for path in files_below(root / name) if path.name.lower().endswith(EXTENSIONS))
+        found = sorted(os.path.relpath(path, root) for path in images)
         paths += found
         labels += [label] * len(found)
         if not found:
@@ -70,7 +72,8 @@ def scan(root: str | os.PathLike, flag: str = "") -> Images:
     return Images(root, classes, paths, np.asarray(labels, dtype="int64"))
 
 
-def _images_below(folder: Path):
+def files_below(folder: str | os.PathLike) -> Iterator[Path]:
+    """Yield the files below `folder` by sorted name; links are followed, hidden files and folders passed over."""
     seen = set()
     for base, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(base)
@@ -79,9 +82,7 @@ def _images_below(folder: Path):
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if not name.startswith(".") and name.lower().endswith(EXTENSIONS):
-                yield os.path.join(base, name)
+        yield from (Path(base, name) for name in sorted(files) if not name.startswith("."))
 
 
 def same_classes(found: Images, classes: list[str], flag: str, of: str) -> None:

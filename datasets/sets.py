@@ -11,7 +11,7 @@ from datasets.decoded import Decoded, Streamed
 from datasets.folder import Images, same_classes, scan
 from datasets.preprocess import Preprocess
 from datasets.sampling import hold_out, subset
-from utils.errors import names
+from utils.errors import DataError, names
 
 
 def scan_folders(options) -> tuple[ImageSet, ImageSet]:
@@ -51,20 +51,33 @@ def store_of(folder: Images, preprocess: Preprocess, options) -> Streamed:
 
 
 def decode_once(images: ImageSet, title: str) -> None:
-    """Decode what is not decoded yet, so that later reads are gathers.
+    """Decode what is not decoded yet, so that later reads are gathers; streamed images are left for later.
 
     Raises:
         DataError: images that cannot be read, the first of them with its reason.
     """
-    if not isinstance(images.store, Decoded):
-        return
+    if isinstance(images.store, Decoded):
+        _refuse(images, images.store.prepare(images.positions, title))
+
+
+def without_unreadable(images: ImageSet, title: str) -> tuple[ImageSet, list[str]]:
+    """Decode the training images; return those that can be read, and a line for each of the others.
+
+    Raises:
+        DataError: none can be read.
+    """
     failures = images.store.prepare(images.positions, title)
+    readable = [position for position in images.positions.tolist() if position not in failures]
+    if not readable:
+        _refuse(images, failures)
+    return ImageSet.of(images.store, images.classes, np.array(readable)), [str(f) for f in failures.values()]
+
+
+def _refuse(images: ImageSet, failures: dict[int, DataError]) -> None:
     if failures:
         first, *others = failures.values()
-        if others:
-            more = names((images.store.images.paths[position] for position in list(failures)[1:]), 3)
-            raise type(first)(f"{first}; nor {more}")
-        raise first
+        more = names((images.store.images.paths[position] for position in list(failures)[1:]), 3)
+        raise type(first)(f"{first}; nor {more}" if others else str(first))
 
 
 def listing(images: ImageSet) -> tuple[str, str]:

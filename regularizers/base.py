@@ -13,6 +13,7 @@ from paddle import nn
 from models.outputs import Outputs
 from utils.batch import Batch
 from utils.errors import UsageError
+from utils.precision import Precision, float32
 
 
 class CleanImages(Protocol):
@@ -39,6 +40,7 @@ class Setup:
         head_init: how a head starts and starts again, one of `models.heads.INITS`.
         cache_dir: where results that are worth keeping go, under a name made from `fingerprint`.
         fingerprint: a hexadecimal digest of the source weights, the training files and their preprocessing.
+        precision: how the networks compute.
     """
 
     model: nn.Layer
@@ -50,6 +52,7 @@ class Setup:
     head_init: str
     cache_dir: Path
     fingerprint: str
+    precision: Precision = float32
 
 
 class Regularizer(nn.Layer):

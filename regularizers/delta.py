@@ -81,7 +81,7 @@ class DELTA(Regularizer):
         self.attention, self.attention_batches = attention, attention_batches
 
     def prepare(self, setup):
-        self.source = Frozen(setup.source)
+        self.source = Frozen(setup.source, setup.precision)
         if self.delta_form == "official":
             self.taps = Taps([end.conv for end in stage_ends(setup.model)])
             self.source_convs = [end.conv for end in stage_ends(setup.source)]

@@ -13,3 +13,6 @@ from regularizers.base import Regularizer
 
 class L2(Regularizer):
     """Add nothing: cross-entropy and weight decay alone."""
+
+    def conflict(self, other):
+        return "plain fine-tuning is the ground of every method and adds nothing to one"

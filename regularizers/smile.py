@@ -78,7 +78,7 @@ class SMILE(Regularizer):
     def prepare(self, setup):
         self.seed = setup.seed
         self.first_clean = setup.total_steps - self.clean_tail
-        self.teacher = MeanTeacher(setup.source, bn_stats=self.ema_bn_stats)
+        self.teacher = MeanTeacher(setup.source, self.ema_bn_stats, setup.precision)
         source_head = setup.source.head
         self.aux_head = nn.Linear(*source_head.weight.shape)
         self.aux_head.set_state_dict(source_head.state_dict())

@@ -254,6 +254,48 @@ def test_two_runs_of_one_name_at_a_time_are_refused(work):
     assert third.returncode == 0, third.stderr
 
 
+def test_unreadable_training_images_can_be_left_out_and_are_counted(work):
+    root = write_folder(work / "partly", count=4)
+    (root / "dog" / "002.png").write_bytes(b"broken")
+    for cache in ("disk", "off"):
+        flags = tiny(
+            "--regularizer", "l2", "--pretrained", "none", "--train_dir", "partly", "--eval_dir", "dataset/test"
+        )
+        done = run("finetune.py", *flags, "--name", cache, "--cache", cache, "--on_bad_image", "skip", cwd=work)
+        assert done.returncode == 0, done.stderr
+        assert "skipped: cannot read the image partly/dog/002.png" in done.stdout
+        assert f"{cache}_l2: 11 images" in done.stdout
+        assert len(json.loads((work / "output" / f"{cache}_l2.json").read_text())["skipped_images"]) == 1
+    flags = tiny("--regularizer", "l2", "--pretrained", "none", "--eval_dir", "partly", "--on_bad_image", "skip")
+    done = run("finetune.py", *flags, "--name", "never", cwd=work)
+    assert done.returncode == 3  # in evaluation nothing is left out
+
+
+def test_check_data_lists_what_is_wrong(work):
+    root = write_folder(work / "doubtful" / "train", count=3)
+    other = write_folder(work / "doubtful" / "test", count=2, seed=5)
+    (other / "cat" / "copy.png").write_bytes((root / "dog" / "001.png").read_bytes())
+    (root / "emu" / "000.png").write_bytes((root / "emu" / "000.png").read_bytes()[:900])
+    (root / ".hidden").mkdir()
+    flags = tiny(
+        "--regularizer", "l2", "--pretrained", "none", "--train_dir", root, "--eval_dir", other, "--check_data"
+    )
+    done = run("finetune.py", *flags, "--dry_run", cwd=work)
+    assert done.returncode == 0, done.stderr
+    for words in ("emu/000.png", "truncated", "the same file for training and for evaluation", ".hidden is hidden"):
+        assert words in done.stdout
+    assert "9 training and 7 evaluation images read, 1 unreadable, 1 in both" in done.stdout
+    (other / "dog" / "001.png").write_bytes(b"")
+    assert run("finetune.py", *flags, "--dry_run", cwd=work).returncode == 3
+
+
+def test_half_precision_says_that_the_cpu_has_none(work):
+    flags = tiny("--regularizer", "l2", "--pretrained", "none", "--amp", "fp16", "--name", "half_precision")
+    done = run("finetune.py", *flags, cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "--amp fp16: PaddlePaddle has none on the CPU" in done.stderr
+
+
 def test_dry_run_checks_and_leaves_no_result(work):
     done = run(
         "finetune.py", *tiny("--regularizer", "l2", "--pretrained", "none", "--name", "dry", "--dry_run"), cwd=work

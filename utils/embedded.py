@@ -64,7 +64,7 @@ def preset(options) -> dict:
         "max_iters": 300,
         "lr": 0.02,
         "lr_drop": 200,
-        "eval_frequency": 100,
+        "eval_frequency": 50,
         "sample_total": GREEK_LETTERS * IMAGES_PER_CLASS,
         "ema_decay": 0.99,
         "clean_tail": 33,

@@ -7,6 +7,7 @@ import paddle
 from paddle import nn
 
 from utils.errors import WeightsError, names
+from utils.precision import Precision, float32
 
 SLOT = "velocity_0"  # what Momentum keeps for each parameter
 
@@ -29,9 +30,22 @@ class Optimizer:
         cls_lambda: weight decay of the heads on top of `wd`; the reference's 0.5 * cls_lambda * ||head||^2.
         head_lr_mult: learning rate of the heads, in units of `lr`.
         lr_drop: the 0-based update from which the lower rate holds.
+        precision: how the networks compute.
     """
 
-    def __init__(self, model, regularizer, lr: float, wd: float, cls_lambda: float, head_lr_mult: float, lr_drop: int):
+    def __init__(
+        self,
+        model: nn.Layer,
+        regularizer: nn.Layer,
+        *,
+        lr: float,
+        wd: float,
+        cls_lambda: float,
+        head_lr_mult: float,
+        lr_drop: int,
+        precision: Precision = float32,
+    ):
+        self.precision = precision
         backbone, heads = {}, {f"regularizer.{name}": p for name, p in trained(regularizer).items()}
         for name, parameter in trained(model).items():
             is_head = name.startswith(f"{model.head_name}.")
@@ -49,10 +63,14 @@ class Optimizer:
             parameters=[group for group in groups if group["params"]],
         )
 
+    def backward(self, loss: paddle.Tensor) -> None:
+        """Leave the gradients of `loss` in the parameters."""
+        self.precision.backward(loss, self.momentum)
+
     def step(self) -> None:
         """Update everything, forget the gradients, move the schedule on."""
         self.last_lr = self.momentum.get_lr()
-        self.momentum.step()
+        self.precision.step(self.momentum)
         self.momentum.clear_grad()
         self.schedule.step()
 

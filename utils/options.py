@@ -11,55 +11,11 @@ from models import ARCHITECTURES
 from models.heads import INITS
 from models.weights import check_choice
 from utils import embedded
+from utils.commandline import Parser, number, switch
 from utils.errors import UsageError
+from utils.precision import MODES
 
 REFERENCE_SEED = 2022
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse that accepts dashed spellings and reports an error as one line."""
-
-    def __init__(self, **options):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
-
-    def error(self, message):
-        raise UsageError(message)
-
-    def parse_known_args(self, args=None, namespace=None):
-        return super().parse_known_args([_underscored(arg) for arg in args], namespace)
-
-
-def _underscored(argument: str) -> str:
-    if not argument.startswith("--"):
-        return argument
-    flag, equals, value = argument.partition("=")
-    return "--" + flag[2:].replace("-", "_") + equals + value
-
-
-def number(kind: type, low: float, high: float = float("inf"), above: bool = False):
-    """Return a converter that accepts numbers of `kind` from `low` (or only above it) to `high`."""
-
-    def convert(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = float("nan")
-        if not (low < value or (value == low and not above)) or not value <= high or value in (float("inf"),):
-            accepted = f"{'above' if above else 'from'} {low:g}" + ("" if high == float("inf") else f" to {high:g}")
-            raise argparse.ArgumentTypeError(
-                f"{text!r}: accepted is {'a whole' if kind is int else 'a'} number {accepted}"
-            )
-        return value
-
-    return convert
-
-
-def switch(text: str) -> bool:
-    """Read true or false."""
-    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    if text.lower() not in values:
-        raise argparse.ArgumentTypeError(f"{text!r}: accepted are true and false")
-    return values[text.lower()]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -131,6 +87,10 @@ def _parser(name: str) -> Parser:
     data.add_argument("--sample_list", metavar="FILE", help="train on the images listed in a file")
     fraction = number(float, 0, 0.9, above=True)
     data.add_argument("--val_split", type=fraction, help="share of the training images to score instead of eval_dir")
+    data.add_argument(
+        "--on_bad_image", choices=("error", "skip"), default="error", help="skip: leave unreadable training images out"
+    )
+    data.add_argument("--check_data", action="store_true", help="read every image first and list what is wrong")
     data.add_argument("--cache", choices=("disk", "off"), default="disk", help="keep decoded images")
     data.add_argument("--cache_dir", default="./cache", help="where decoded images and the embedded task go")
     run = parser.add_argument_group("run")
@@ -158,6 +118,7 @@ def _parser(name: str) -> Parser:
     training.add_argument("--head_lr_mult", type=positive, default=1.0, help="learning rate of the heads over lr")
     training.add_argument("--wd", type=share, default=1e-4, help="weight decay")
     training.add_argument("--cls_lambda", type=share, default=1e-4, help="weight decay of the heads on top of wd")
+    training.add_argument("--amp", choices=tuple(MODES), default="off", help="precision of the forward pass on a GPU")
     training.add_argument("--head_init", choices=INITS, default="paddle", help="how a new head starts")
     return parser
 

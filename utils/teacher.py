@@ -8,6 +8,7 @@ import paddle
 from paddle import nn
 
 from models.outputs import Outputs
+from utils.precision import Precision, float32
 
 
 def freeze(network: nn.Layer) -> nn.Layer:
@@ -21,13 +22,13 @@ def freeze(network: nn.Layer) -> nn.Layer:
 class Frozen:
     """Hold a network out of reach of `train()`, of the optimizer and of the checkpoint."""
 
-    def __init__(self, network: nn.Layer):
-        self.network = freeze(network)
+    def __init__(self, network: nn.Layer, precision: Precision = float32):
+        self.network, self.precision = freeze(network), precision
 
     @paddle.no_grad()
     def __call__(self, images: paddle.Tensor) -> Outputs:
         """Return the outputs in eval mode, without gradient."""
-        return self.network(images)
+        return self.precision.forward(self.network, images)
 
 
 class MeanTeacher(nn.Layer):
@@ -36,10 +37,12 @@ class MeanTeacher(nn.Layer):
     Args:
         source: the pretrained network to start as; it is copied.
         bn_stats: whether the running statistics of batch normalisation follow too.
+        precision: how it computes.
     """
 
-    def __init__(self, source: nn.Layer, bn_stats: bool = True):
+    def __init__(self, source: nn.Layer, bn_stats: bool = True, precision: Precision = float32):
         super().__init__()
+        self.precision = precision
         self.network = freeze(copy.deepcopy(source))
         self.bn_stats = bn_stats
 
@@ -47,7 +50,7 @@ class MeanTeacher(nn.Layer):
     def forward(self, images: paddle.Tensor) -> Outputs:
         """Return the outputs in eval mode, without gradient, whatever `train()` was called on."""
         self.network.eval()
-        return self.network(images)
+        return self.precision.forward(self.network, images)
 
     @paddle.no_grad()
     def update(self, student: nn.Layer, decay: float) -> None:

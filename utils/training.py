@@ -16,6 +16,7 @@ from utils import checkpoint
 from utils.errors import UsageError, names
 from utils.meter import Meter
 from utils.optim import Optimizer
+from utils.precision import Precision
 from utils.provenance import versions
 from utils.rng import generator, seed_layers
 
@@ -29,13 +30,14 @@ class Training:
     Args:
         options: of the command line.
         train: the training images, decoded.
+        skipped: a line for each image that was left out because it cannot be read.
 
     Raises:
         WeightsError: the pretrained weights are absent, damaged or do not fit.
     """
 
-    def __init__(self, options, train: ImageSet):
-        self.options, self.train = options, train
+    def __init__(self, options, train: ImageSet, skipped: list[str]):
+        self.options, self.train, self.skipped = options, train, skipped
         seed_layers(options.seed)
         self.model = build(options.model_arch, len(train.classes))
         reset_head(self.model.head, generator(options.seed, "head", 0), options.head_init)
@@ -44,6 +46,7 @@ class Training:
             self._start_from(source.network)
         self.source = {"origin": source.origin, "sha256": source.sha256, "classes": source.classes} if source else None
         self.model.train()
+        self.precision = Precision(options.amp)
         self.regularizer = regularizers.create(options.regularizer, **options.method)
         self.regularizer.prepare(self._setup(source))
         self.optimizer = Optimizer(
@@ -54,6 +57,7 @@ class Training:
             cls_lambda=options.cls_lambda,
             head_lr_mult=options.head_lr_mult,
             lr_drop=options.lr_drop,
+            precision=self.precision,
         )
         self.meter = Meter()
         self.best = {"step": 0, "acc": -1.0}
@@ -78,6 +82,7 @@ class Training:
             seed=options.seed,
             head_init=options.head_init,
             cache_dir=Path(options.cache_dir) / "methods",
+            precision=self.precision,
             fingerprint=hashlib.sha256(f"{weights} {files} {options.image_size}".encode()).hexdigest(),
         )
 
@@ -93,6 +98,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "iter": step,
             "lr_scheduler": self.optimizer.schedule.state_dict(),
+            "scaler": self.precision.state_dict(),
             "format_version": checkpoint.FORMAT_VERSION,
             "arch": self.options.model_arch,
             "classes": self.train.classes,
@@ -121,6 +127,7 @@ class Training:
         checkpoint.load_exactly(self.model, content["model"], path)
         checkpoint.load_exactly(self.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
         self.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
+        self.precision.set_state_dict(content["scaler"])
         metrics = content["metrics"]
         self.best, self.seconds = metrics["best"], metrics["seconds"]
         self.meter.resume(metrics["pending"])

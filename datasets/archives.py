@@ -1,0 +1,88 @@
+"""Tar archives and folders of files, read without trusting the names in them."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import posixpath
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from datasets.folder import files_below
+from utils.errors import DataError
+
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+_BLOCK = 1 << 20
+
+
+@contextlib.contextmanager
+def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
+    """Open a .tar or .tar.gz file and yield its files, name and content, once and in their order.
+
+    Nothing is unpacked by its name: the caller says where a content goes. What is no plain file is passed over.
+
+    Raises:
+        DataError: the archive is no tar archive, damaged or cut short, which may show only in the `with` block; or a
+            member is absolute, leads out of the archive's folder, links out of it, or is a device or a pipe.
+    """
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        size = os.path.getsize(path)
+        with tqdm.wrapattr(file, "read", size, desc=path.name, disable=None, leave=False) as counted:
+            content = gzip.GzipFile(fileobj=counted, mode="rb") if zipped else counted
+            try:
+                with _open(path, content) as tar:
+                    yield _files(path, tar)
+                while zipped and content.read(_BLOCK):  # the checksum stands at the very end
+                    pass
+            except _DAMAGE as error:
+                raise DataError(f"{path} is damaged or cut short: {error}") from None
+
+
+def _open(path: Path, content: IO[bytes]) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=content, mode="r|", bufsize=_BLOCK, encoding="utf-8", errors="surrogateescape")
+    except tarfile.ReadError:
+        raise DataError(f"{path} is no tar archive; accepted are .tar, .tar.gz and the folder it unpacks to") from None
+
+
+def _files(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
+    while (member := tar.next()) is not None:
+        tar.members.clear()  # tarfile would keep them all
+        danger = _danger(member)
+        if danger:
+            raise DataError(f"{path}: refused, its member {member.name} {danger}")
+        if member.isreg():
+            yield posixpath.normpath(member.name), tar.extractfile(member)
+
+
+def _danger(member: tarfile.TarInfo) -> str:
+    if _leaves(member.name):
+        return "leads out of the folder it would be unpacked in"
+    if member.issym() and _leaves(posixpath.join(posixpath.dirname(member.name), member.linkname)):
+        return f"is a symbolic link out of the archive, to {member.linkname}"
+    if member.islnk() and _leaves(member.linkname):
+        return f"is a hard link out of the archive, to {member.linkname}"
+    return "is a device or a pipe" if member.isdev() else ""
+
+
+def _leaves(name: str) -> bool:
+    normal = posixpath.normpath(name)
+    return normal.startswith("/") or normal.split("/")[0] == ".."
+
+
+def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files below `folder`, name in it and path, sorted.
+
+    Links are followed; hidden names, links to nothing and what is no plain file are passed over.
+    """
+    for path in files_below(folder):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path

@@ -1,0 +1,79 @@
+"""Read every image before the first step and say what is wrong with the folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from tqdm import tqdm
+
+from datasets.batches import ImageSet
+from datasets.decoded import Streamed, workers
+from utils.errors import DataError
+from utils.files import digest
+
+
+def check_data(train: ImageSet, evaluation: ImageSet, say: Callable[[str], None]) -> None:
+    """Read all images of both sets with all cores, and `say` a line for each finding.
+
+    Told are images that are unreadable or truncated, files that are in both sets, byte for byte, and hidden folders,
+    which are passed over.
+
+    Raises:
+        DataError: an evaluation image cannot be read; scores on the others would be of another set.
+    """
+    unreadable = {}
+    for name, images in (("training", train), ("evaluation", evaluation)):
+        store = Streamed(images.store.images, images.store.preprocess)
+        failures = store.prepare(images.positions, f"reading the {name} images")
+        unreadable[name] = len(failures)
+        for failure in failures.values():
+            say(f"check: {failure}")
+        for folder in hidden_folders(images.store.images.root):
+            say(f"check: {folder} is hidden and passed over")
+    same = list(duplicates(train, evaluation))
+    for pair in same:
+        say("check: the same file for training and for evaluation: {} and {}".format(*pair))
+    say(
+        f"check: {len(train)} training and {len(evaluation)} evaluation images read, "
+        f"{sum(unreadable.values())} unreadable, {len(same)} in both"
+    )
+    if unreadable["evaluation"]:
+        raise DataError(
+            f"{unreadable['evaluation']} evaluation images cannot be read, listed above; none may be missing"
+        )
+
+
+def duplicates(train: ImageSet, evaluation: ImageSet) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of files, one of each set, with the same content."""
+    first, second = (dict(zip(_files(images), _digests(images))) for images in (train, evaluation))
+    known = {value: path for path, value in first.items() if value}
+    for path, value in second.items():
+        if value in known:
+            yield known[value], path
+
+
+def hidden_folders(root: str | os.PathLike) -> list[str]:
+    """Return the hidden folders directly in `root` or in one of its class folders."""
+    found = []
+    for base, folders, _ in os.walk(root):
+        found += [os.path.join(base, name) for name in folders if name.startswith(".")]
+        folders[:] = [] if base != str(root) else [name for name in folders if not name.startswith(".")]
+    return sorted(found)
+
+
+def _files(images: ImageSet) -> list[str]:
+    return [os.path.join(images.store.images.root, path) for path in images.paths]
+
+
+def _digests(images: ImageSet) -> list[str | None]:
+    def try_digest(path: str) -> str | None:
+        try:
+            return digest(path)
+        except OSError:
+            return None  # told as unreadable already
+
+    with ThreadPoolExecutor(workers()) as pool:
+        results = pool.map(try_digest, _files(images))
+        return list(tqdm(results, total=len(images), desc="comparing files", unit="image", disable=None, leave=False))

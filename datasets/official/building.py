@@ -1,0 +1,106 @@
+"""A folder that is either absent or whole: built beside its place, renamed into it, recognised by its record."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets.archives import folder_files
+from utils.errors import DataError, UsageError
+from utils.files import write_text
+
+RECORD = "prepared.json"
+
+
+@contextlib.contextmanager
+def building(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`, named OUT.partial; rename it to `out` when the block ends well.
+
+    What an earlier process left there is removed first. When the block raises, the folder is removed.
+
+    Raises:
+        UsageError: the folder cannot be made, was not made here, or another process is at work in it.
+    """
+    partial = out.with_name(out.name + ".partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"--out {out}: {error.filename} is no folder") from None
+    lock = os.open(partial, os.O_RDONLY)
+    try:
+        _claim(partial, lock)
+        try:
+            yield partial
+            os.replace(partial, out)
+        except BaseException:
+            _empty(partial)
+            (partial / RECORD).unlink(missing_ok=True)
+            partial.rmdir()
+            raise
+    finally:
+        os.close(lock)
+
+
+def _claim(partial: Path, lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"{partial}: another process is at work there") from None
+    except OSError:  # a file system without locks
+        pass
+    if not partial.exists() or not os.path.samestat(os.fstat(lock), os.stat(partial)):
+        raise UsageError(f"{partial}: another process has just finished there")
+    found = os.listdir(partial)
+    if found and RECORD not in found:
+        raise UsageError(f"{partial} is in the way and was not made by this command; remove it")
+    _empty(partial)
+    (partial / RECORD).write_text("{}\n")
+
+
+def _empty(partial: Path) -> None:
+    """Remove all but the record, which tells whose folder it is, however often this is interrupted."""
+    for entry in os.scandir(partial):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        elif entry.name != RECORD:
+            os.unlink(entry.path)
+
+
+def write_record(folder: Path, content: dict) -> None:
+    """Write what `folder` was made from, and a digest by which a later change shows."""
+    write_text(folder / RECORD, json.dumps({**content, "digest": _digest(folder)}, indent=2) + "\n")
+
+
+def finished(out: Path) -> dict | None:
+    """Return the record of the complete folder `out`; None when there is none yet.
+
+    Raises:
+        UsageError: it is something else.
+        DataError: it is not any more what it was when it was made.
+    """
+    if not os.path.lexists(out) or (out.is_dir() and not out.is_symlink() and not os.listdir(out)):
+        return None
+    try:
+        record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict) or "digest" not in record:
+        raise UsageError(f"--out {out} is there and was not made by this command; give another --out or remove it")
+    if record["digest"] != _digest(out):
+        raise DataError(f"{out} has changed since it was made; remove it to make it again")
+    return record
+
+
+def _digest(folder: Path) -> str:
+    """Return the digest of the images' names and sizes."""
+    value = hashlib.sha256()
+    for name, path in folder_files(folder):
+        if "/" in name:
+            value.update(os.fsencode(f"{name}\t{path.stat().st_size}\n"))
+    return value.hexdigest()

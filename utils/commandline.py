@@ -1,0 +1,57 @@
+"""What every command line of the project has in common: dashed spellings, one-line errors, ranges of numbers."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+
+from utils.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that accepts dashed spellings and reports an error as one line."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
+
+    def error(self, message):
+        raise UsageError(message)
+
+    def parse_known_args(self, args=None, namespace=None):
+        return super().parse_known_args(
+            [_underscored(arg) for arg in (sys.argv[1:] if args is None else args)], namespace
+        )
+
+
+def _underscored(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    flag, equals, value = argument.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value
+
+
+def number(kind: type, low: float, high: float = float("inf"), above: bool = False):
+    """Return a converter that accepts numbers of `kind` from `low` (or only above it) to `high`."""
+
+    def convert(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not (low < value or (value == low and not above)) or not value <= high or math.isinf(value):
+            accepted = f"{'above' if above else 'from'} {low:g}" + ("" if high == float("inf") else f" to {high:g}")
+            raise argparse.ArgumentTypeError(
+                f"{text!r}: accepted is {'a whole' if kind is int else 'a'} number {accepted}"
+            )
+        return value
+
+    return convert
+
+
+def switch(text: str) -> bool:
+    """Read true or false."""
+    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(f"{text!r}: accepted are true and false")
+    return values[text.lower()]
