@@ -35,11 +35,14 @@ class ImageSet:
 
     @classmethod
     def of(cls, store: Streamed, classes: list[str], positions: np.ndarray | None = None) -> ImageSet:
-        """Return the images at `positions` (all of them) of the folder of `store`, labelled by place in `classes`."""
-        positions = np.arange(len(store.images)) if positions is None else positions
+        """Return the images at `positions` of the folder of `store`, labelled by their class's place in `classes`.
+
+        Without `positions`: all images of those classes; others in the folder are left out.
+        """
         place = {name: label for label, name in enumerate(classes)}
-        names = [store.images.classes[label] for label in store.images.labels[positions]]
-        return cls(store, positions, np.array([place[name] for name in names], dtype="int64"), classes)
+        labels = np.array([place.get(name, -1) for name in store.images.classes], dtype="int64")[store.images.labels]
+        positions = np.flatnonzero(labels >= 0) if positions is None else positions
+        return cls(store, positions, labels[positions], classes)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -53,10 +56,11 @@ class ImageSet:
         """Yield `(images, index)` in order: centre crops, normalised [B, 3, S, S], and their positions int64 [B]."""
         chosen = np.arange(len(self))[part]
         chunks = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
-        for crops, index in ahead((self._centre_crops(index), index) for index in chunks):
+        for crops, index in ahead((self.centre_crops(index), index) for index in chunks):
             yield normalise(crops), index
 
-    def _centre_crops(self, index) -> np.ndarray:
+    def centre_crops(self, index) -> np.ndarray:
+        """Return the centre crops of the images at `index` of the set, uint8 [B, S, S, 3]."""
         return crop(self.store.pixels(self.positions[index]), self.store.preprocess.image_size)
 
 

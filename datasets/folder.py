@@ -85,14 +85,14 @@ def files_below(folder: str | os.PathLike) -> Iterator[Path]:
         yield from (Path(base, name) for name in sorted(files) if not name.startswith("."))
 
 
-def same_classes(found: Images, classes: list[str], flag: str, of: str) -> None:
-    """Check that `found` has exactly the classes of `of`, so that labels mean the same.
+def same_classes(found: Images, classes: list[str], flag: str, of: str, or_more: bool = False) -> None:
+    """Check that `found` has exactly the classes of `of`, so that labels mean the same; or at least those, `or_more`.
 
     Raises:
         DataError: naming the folder and the classes that are missing or unknown.
     """
     missing = [name for name in classes if name not in set(found.classes)]
-    unknown = [name for name in found.classes if name not in set(classes)]
+    unknown = [] if or_more else [name for name in found.classes if name not in set(classes)]
     if missing or unknown:
         parts = [f"without {names(missing)}"] if missing else []
         parts += [f"with the unknown {names(unknown)}"] if unknown else []

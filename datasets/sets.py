@@ -39,8 +39,7 @@ def scan_folders(options) -> tuple[ImageSet, ImageSet]:
         return ImageSet.of(store, classes, chosen[stays]), ImageSet.of(store, classes, chosen[held])
     found = scan(options.eval_dir, "--eval_dir")
     same_classes(found, folder.classes, "--eval_dir", f"--train_dir {folder.root}")
-    kept = np.flatnonzero(np.isin(found.labels, [found.classes.index(name) for name in classes]))
-    return train, ImageSet.of(store_of(found, preprocess, options), classes, kept)
+    return train, ImageSet.of(store_of(found, preprocess, options), classes)
 
 
 def store_of(folder: Images, preprocess: Preprocess, options) -> Streamed:

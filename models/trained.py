@@ -27,6 +27,7 @@ class Trained:
         classes: the class names in the order of its outputs; None in the reference's checkpoints, which have none.
         width: the number of its outputs.
         preprocess: how its images were resized.
+        sampled: whether these are chosen ones of the classes of its training folder.
         batch_size_eval: how many images were scored at a time while it was trained; None when unknown.
     """
 
@@ -35,6 +36,7 @@ class Trained:
     classes: list[str] | None
     width: int
     preprocess: Preprocess
+    sampled: bool
     batch_size_eval: int | None
 
 
@@ -66,9 +68,16 @@ def load(path: str | Path, arch: str | None = None, image_size: int | None = Non
     state = read_state(path, arch)
     network = build(arch, head_width(state, arch, path))
     checkpoint.load_exactly(network, state, path)
-    batch_size_eval = content.get("options", {}).get("batch_size_eval")
-    width = network.head.weight.shape[1]
-    return Trained(freeze(network), arch, content.get("classes"), width, preprocess, batch_size_eval)
+    options = content.get("options", {})
+    return Trained(
+        network=freeze(network),
+        arch=arch,
+        classes=content.get("classes"),
+        width=network.head.weight.shape[1],
+        preprocess=preprocess,
+        sampled=options.get("sample_classes") is not None,
+        batch_size_eval=options.get("batch_size_eval"),
+    )
 
 
 def _agrees(flag: str, given, written, path: Path) -> None:

@@ -51,5 +51,8 @@ def test_what_is_no_image_folder_is_named(tmp_path, prepare, message):
 def test_other_classes_are_named_both_ways(tmp_path):
     found = scan(write_folder(tmp_path, ("a", "b")))
     same_classes(found, ["b", "a"], "--eval_dir", "x")
+    same_classes(found, ["a"], "--eval_dir", "x", or_more=True)
+    with pytest.raises(DataError, match="without c$"):
+        same_classes(found, ["a", "c"], "--eval_dir", "x", or_more=True)
     with pytest.raises(DataError, match="without c and with the unknown b"):
         same_classes(found, ["a", "c"], "--eval_dir", "x")
