@@ -1,12 +1,15 @@
-"""Score checkpoints on a folder of images.
+"""Score checkpoints on a folder of images; with --il measure how linear they are between its images.
 
 python test.py --ckpts output/cub_smile_Best.pdparams --test_dir dataset/cub/test
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from utils import threads  # noqa: F401  it sets the number of threads, so it comes before paddle
@@ -16,11 +19,13 @@ from datasets.batches import ImageSet
 from datasets.folder import same_classes, scan
 from datasets.sets import decode_once, store_of
 from models import ARCHITECTURES, trained
-from utils import device, embedded, errors
+from utils import device, embedded, errors, interpolation
 from utils.commandline import Parser, number
 from utils.evaluation import evaluate
+from utils.files import write_text
+from utils.interpolation import Interpolation
 
-BATCH_SIZE_EVAL = 8  # the reference's
+BATCH_SIZE_EVAL, SEED = 8, 2022  # the reference's
 
 
 def parser() -> Parser:
@@ -32,31 +37,71 @@ def parser() -> Parser:
     parser.add_argument("--batch_size_eval", type=number(int, 1), help="images scored at a time (as in training)")
     parser.add_argument("--cache", choices=("disk", "off"), default="disk", help="keep decoded images")
     parser.add_argument("--cache_dir", default="./cache", help="where decoded images go")
+    parser.add_argument("--json", type=_new_file, metavar="FILE", help="write the results for a program too")
+    between = parser.add_argument_group("interpolation losses")
+    between.add_argument("--il", action="store_true", help="measure Label-IL and Feature-IL")
+    between.add_argument(
+        "--il_repeats", type=number(int, 1), default=5, metavar="N", help="random pairings of all images"
+    )
+    laws = "law of the mixing ratio: uniform, or beta(0.2, 0.2) as in training"
+    between.add_argument("--il_ratio", choices=interpolation.RATIO_LAWS, default="uniform", help=laws)
+    picture = "draw the losses against the mixing ratio, one line for each checkpoint"
+    between.add_argument("--il_picture", type=_new_file, metavar="FILE", help=picture)
+    between.add_argument("--seed", type=number(int, 0), default=SEED, help="of the pairs and mixing ratios")
     reference = parser.add_argument_group("for checkpoints of the reference, which do not say")
     reference.add_argument("--model_arch", choices=tuple(ARCHITECTURES), metavar="ARCH", help="resnet50")
     reference.add_argument("--image_size", type=number(int, 1), help="224")
-    reference.add_argument("--seed", type=number(int, 0), help="accepted, not used: nothing here is drawn")
     return parser
 
 
+def _new_file(text: str) -> Path:
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; accepted is the name of a file")
+    return Path(text)
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Score each checkpoint and print one line for each."""
+    """Score each checkpoint and print one line for each, and with `--il` its interpolation losses."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    if options.il_picture and not options.il:
+        raise errors.UsageError("--il_picture needs --il")
     if options.test_dir is None:
         options.test_dir = "./dataset/test" if Path("dataset").exists() else str(embedded.test_dir(options.cache_dir))
     found = scan(options.test_dir, "--test_dir")
     device.select(options.gpu)
+    results, curves = [], {}
     for path in options.ckpts:
         model = trained.load(path, options.model_arch, options.image_size)
         images = image_set(found, model, path, options)
         decode_once(images, "decoding the test images")
+        batch_size = options.batch_size_eval or model.batch_size_eval or BATCH_SIZE_EVAL
         began = time.perf_counter()
-        scores = evaluate(model.network, images, options.batch_size_eval or model.batch_size_eval or BATCH_SIZE_EVAL)
+        scores = evaluate(model.network, images, batch_size)
         print(
             f"{path}: top-1 {scores.acc1:.2f} % ({scores.correct}/{scores.count})  top-5 {scores.acc5:.2f} %  "
             f"loss {scores.loss:.4f}  {time.perf_counter() - began:.1f} s",
             flush=True,
         )
+        counts = {"count": scores.count, "acc": scores.acc1, "acc5": scores.acc5, "loss": scores.loss}
+        results.append({"path": path, "test_dir": options.test_dir, **counts})
+        if options.il:
+            between = Interpolation(model.network, images, batch_size, options.seed)
+            results[-1]["il"] = interpolation_losses(between, options)
+            if options.il_picture:
+                curves[path] = between.curve()
+    if options.il_picture:
+        interpolation.draw(options.il_picture, curves)
+    if options.json:
+        write_text(options.json, json.dumps(results, indent=2) + "\n")
+
+
+def interpolation_losses(between: Interpolation, options) -> dict:
+    """Print the interpolation losses and return them as `--json` has them, with how they were drawn."""
+    losses = between.losses(options.il_ratio, options.il_repeats)
+    count = options.il_repeats * len(between.images)
+    print(interpolation.report(losses, count, options.il_ratio), flush=True)
+    drawn = {"pairs": count, "repeats": options.il_repeats, "ratio": options.il_ratio, "seed": options.seed}
+    return {**drawn, **{name: asdict(loss) for name, loss in losses.items()}}
 
 
 def image_set(found, model: trained.Trained, path: str, options) -> ImageSet:
@@ -66,7 +111,10 @@ def image_set(found, model: trained.Trained, path: str, options) -> ImageSet:
         DataError: the folder does not have the checkpoint's classes.
     """
     if model.classes is not None:
-        same_classes(found, model.classes, "--test_dir", path)
+        same_classes(found, model.classes, "--test_dir", path, or_more=model.sampled)
+        others = len(found.classes) - model.width
+        if others:
+            print(f"{path}: {others} classes of {found.root} are not among the checkpoint's {model.width}: left out")
     elif len(found.classes) != model.width:
         raise errors.DataError(f"--test_dir {found.root}: {len(found.classes)} classes, {path} has {model.width}")
     return ImageSet.of(store_of(found, model.preprocess, options), model.classes or found.classes)

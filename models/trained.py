@@ -65,9 +65,13 @@ def load(path: str | Path, arch: str | None = None, image_size: int | None = Non
     else:
         size = image_size or 224
         preprocess = Preprocess(size, 256 if size <= 256 else round(size * 256 / 224))
-    state = read_state(path, arch)
-    network = build(arch, head_width(state, arch, path))
-    checkpoint.load_exactly(network, state, path)
+    try:
+        state = read_state(path, arch)
+        network = build(arch, head_width(state, arch, path))
+        checkpoint.load_exactly(network, state, path)
+    except WeightsError as failure:
+        hint = "" if written else f"; it does not say what it is: --model_arch is {arch}"
+        raise WeightsError(f"{failure}{hint}") from None
     options = content.get("options", {})
     return Trained(
         network=freeze(network),

@@ -232,7 +232,7 @@ def test_the_table_names_every_number(images, network):
 
 def test_the_picture_is_drawn(images, network, tmp_path):
     nothing = Loss(0, 0, 0, None)
-    flat = [{name: nothing for name in interpolation.TITLES}] * 11
-    draw(tmp_path / "new" / "il.png", {"a$b$": Interpolation(network, images, 4, 0).curve(), "flat": flat})
+    flat = [dict.fromkeys(interpolation.TITLES, nothing)] * 11
+    draw(tmp_path / "new" / "il.png", {r"$\nowhere$": Interpolation(network, images, 4, 0).curve(), "flat": flat})
     with Image.open(tmp_path / "new" / "il.png") as image:
         assert image.size[0] > 800

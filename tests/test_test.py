@@ -1,0 +1,171 @@
+"""The scoring script as a person uses it: in a process of its own, on generated folders."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import paddle
+import paddle.vision.models as vision
+import pytest
+from paddle.vision import transforms
+from PIL import Image
+
+from tests.pictures import write_folder
+from tests.scripts import run, tiny
+from utils.interpolation import TITLES
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with data, the two checkpoints of one run, one of the reference, and what else a person may give."""
+    folder = tmp_path_factory.mktemp("work")
+    write_folder(folder / "dataset" / "train", count=5)
+    write_folder(folder / "dataset" / "test", count=7, seed=1)
+    done = run("finetune.py", *tiny("--regularizer", "l2", "--pretrained", "none", "--name", "pets"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "log.txt").write_text(done.stdout)
+    write_reference(folder / "reference.pdparams")
+    write_folder(folder / "foxes", ("cat", "dog", "fox"), count=1)
+    write_folder(folder / "two", ("cat", "dog"), count=1)
+    (folder / "torn.pdparams").write_bytes((folder / "output" / "pets_l2_Last.pdparams").read_bytes()[:-999])
+    (folder / "hostile.pdparams").write_bytes(pickle.dumps({"model": Touch(folder / "ran")}))
+    return folder
+
+
+class Touch:
+    """Pickled as a command that leaves a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch '{self.path}'",)
+
+
+def write_reference(path):
+    """Write what the reference's training script writes: its network has a second head, `aux_fc`."""
+    paddle.seed(3)
+    network = vision.resnet18(num_classes=3)
+    network.aux_fc = paddle.nn.Linear(512, 10)
+    schedule = paddle.optimizer.lr.MultiStepDecay(1e-5, [2])
+    optimizer = paddle.optimizer.Momentum(schedule, parameters=network.parameters(), use_nesterov=True)
+    batch = paddle.randn([4, 3, 32, 32])
+    (network(batch).sum() + network.aux_fc(paddle.randn([4, 512])).sum()).backward()
+    optimizer.step()
+    state = {"optimizer": optimizer.state_dict(), "iter": 1, "lr_scheduler": schedule.state_dict()}
+    paddle.save({"model": network.state_dict(), **state}, str(path))
+
+
+def score(work, *flags, **options):
+    """Run the script on the CPU."""
+    return run("test.py", *flags, "--gpu", -1, cwd=work, **options)
+
+
+def test_scores_are_those_that_training_reported(work):
+    reported = [line for line in (work / "log.txt").read_text().splitlines() if "evaluation: top-1" in line]
+    best = [line for line in reported if "(best so far)" in line][-1]
+    files = ["output/pets_l2_Best.pdparams", "output/pets_l2_Last.pdparams"]
+    done = score(work, "--ckpts", *files, "--json", "results/scores.json")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    results = json.loads((work / "results" / "scores.json").read_text())
+    for line, result, path, wanted in zip(lines, results, files, (best, reported[-1])):
+        numbers = wanted.split("evaluation: ")[1].split("  (best")[0]
+        assert line.startswith(f"{path}: {numbers}  ")
+        assert list(result) == ["path", "test_dir", "count", "acc", "acc5", "loss"]
+        assert (result["path"], result["test_dir"], result["count"]) == (path, "./dataset/test", 21)
+        assert f"top-1 {result['acc']:.2f} % (" in numbers
+        assert f"top-5 {result['acc5']:.2f} %  loss {result['loss']:.4f}" in numbers
+
+
+def test_interpolation_losses(work):
+    flags = ["--ckpts", "output/pets_l2_Best.pdparams", "output/pets_l2_Last.pdparams", "--il"]
+    done = score(work, *flags, "--json", "il.json", "--il_picture", "il.png")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("105 pairs, uniform ratio") == 2
+    results = json.loads((work / "il.json").read_text())
+    for result in results:
+        assert [result["il"][name] for name in ("pairs", "repeats", "ratio", "seed")] == [105, 5, "uniform", 2022]
+        for name, title in TITLES.items():
+            values = [result["il"][name][form] for form in ("squared", "per_dimension", "norm", "relative")]
+            assert min(values) > 0
+            assert [title, *(f"{value:.4g}" for value in values)] in cells(done.stdout)
+    with Image.open(work / "il.png") as picture:
+        assert picture.size[0] > 800
+    flags = [*flags, "--json", "other.json"]
+    assert score(work, *flags, "--batch_size_eval", 5, "--cache", "off").returncode == 0
+    other = json.loads((work / "other.json").read_text())
+    assert other[1]["il"]["features"] == pytest.approx(results[1]["il"]["features"], rel=1e-4)
+    assert score(work, *flags, "--il_repeats", 2, "--il-ratio", "beta", "--seed", 1).returncode == 0
+    other = json.loads((work / "other.json").read_text())
+    assert [other[1]["il"][name] for name in ("pairs", "repeats", "ratio", "seed")] == [42, 2, "beta", 1]
+    assert other[1]["il"]["features"]["squared"] < results[1]["il"]["features"]["squared"]
+
+
+def cells(output):
+    """Return the cells of every line."""
+    return [[cell.strip() for cell in line.strip().split("  ") if cell.strip()] for line in output.splitlines()]
+
+
+def test_a_checkpoint_of_the_reference(work):
+    flags = ["--ckpts", "reference.pdparams", "--model_arch", "resnet18", "--image_size", 64, "--json", "other.json"]
+    done = score(work, *flags, "--test_dir", "dataset/test")
+    assert done.returncode == 0, done.stderr
+    network = vision.resnet18(num_classes=3)
+    state = paddle.load(str(work / "reference.pdparams"))["model"]
+    network.set_state_dict({name: value for name, value in state.items() if not name.startswith("aux_fc")})
+    network.eval()
+    steps = [transforms.Resize((256, 256)), transforms.CenterCrop(64), transforms.ToTensor()]
+    transform = transforms.Compose([*steps, transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
+    paths = sorted((work / "dataset" / "test").glob("*/*.png"))
+    labels = np.array([("cat", "dog", "emu").index(path.parent.name) for path in paths])
+    logits = network(paddle.stack([transform(Image.open(path)) for path in paths])).numpy().astype("float64")
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(21), labels]
+    (result,) = json.loads((work / "other.json").read_text())
+    assert result["acc"] == pytest.approx(100 * (logits.argmax(axis=1) == labels).mean())
+    assert result["loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    assert (result["acc5"], result["count"]) == (100, 21)
+
+
+OURS = "--ckpts output/pets_l2_Last.pdparams"
+REFERENCE = "--ckpts reference.pdparams --model_arch resnet18"
+BAD = [
+    (f"{OURS} --model_arch resnet14", 2, ("--model_arch resnet14", "pets_l2_Last", "resnet8")),
+    (f"{OURS} --image_size 64", 2, ("--image_size 64", "pets_l2_Last", "32")),
+    (f"{OURS} --il_picture il.png", 2, ("--il_picture", "--il")),
+    (f"{OURS} --json dataset", 2, ("--json", "'dataset'", "folder")),
+    (f"{OURS} --test_dir foxes", 3, ("foxes", "emu", "fox", "pets_l2_Last")),
+    (f"{REFERENCE} --test_dir two", 3, ("two", "2 classes", "reference.pdparams has 3")),
+    ("--ckpts reference.pdparams", 4, ("reference.pdparams does not fit", "layer1.0.conv3.weight")),
+    ("--ckpts nowhere.pdparams", 4, ("nowhere.pdparams", "not there")),
+    ("--ckpts hostile.pdparams", 4, ("hostile.pdparams", "system")),
+]
+
+
+@pytest.mark.parametrize(("flags", "code", "words"), BAD, ids=[row[0] for row in BAD])
+def test_bad_input_is_one_line_with_the_culprit(work, flags, code, words):
+    done = score(work, *flags.split(), timeout=60)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    for word in words:
+        assert word in done.stderr
+    assert not (work / "ran").exists()
+
+
+def test_a_torn_checkpoint_after_a_good_one_leaves_no_half_result(work):
+    done = score(work, *OURS.split(), "torn.pdparams", "--json", "half.json")
+    assert done.returncode == 4
+    assert done.stdout.startswith("output/pets_l2_Last.pdparams: top-1 ")
+    assert done.stderr.startswith("error: torn.pdparams")
+    assert not (work / "half.json").exists()
+
+
+def test_the_reference_flags_are_accepted_and_a_missing_gpu_is_said_once(work):
+    flags = "--model_arch resnet8 --image_size 32 --batch_size_eval 3 --gpu 0 --seed 1 --test-dir dataset/test"
+    done = run("test.py", *OURS.split(), *flags.split(), cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "/21)" in done.stdout
+    assert done.stderr.count("WARNING: --gpu 0") == (0 if paddle.is_compiled_with_cuda() else 1)
