@@ -1,6 +1,8 @@
 """Fine-tune one network on one folder of images with one method.
 
 python finetune.py --regularizer smile --gpu 0 --train_dir dataset/cub/train --eval_dir dataset/cub/test
+
+Over several processes: utils/ranks.py.
 """
 
 from __future__ import annotations
@@ -21,8 +23,9 @@ from utils.files import write_text
 from utils.losses import cross_entropy
 from utils.options import parse
 from utils.provenance import provenance
+from utils.ranks import Ranks, join
 from utils.rng import seed_layers
-from utils.runlog import RunLog
+from utils.runlog import RunLog, Silent
 from utils.signals import Stop
 from utils.training import Training
 
@@ -31,28 +34,36 @@ def main(argv: list[str] | None = None) -> None:
     """Read the command line, check everything, train, leave the files of a run behind."""
     options = parse(sys.argv[1:] if argv is None else argv)
     where = device.select(options.gpu)
-    if options.embedded:
-        print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
-        embedded.prepare(options.cache_dir, options.gpu)
-    train, evaluation = sets.scan_folders(options)
-    log = RunLog(options.save, options.log_dir, options.run, options.max_iters)
+    ranks = join()
+    ranks.part(options.batch_size)  # refused before anything is done
+    with ranks.in_turn():
+        if options.embedded:
+            print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
+            embedded.prepare(options.cache_dir, options.gpu)
+        train, evaluation = sets.scan_folders(options)
+    if ranks.first:
+        log = RunLog(options.save, options.log_dir, options.run, options.max_iters)
+    else:
+        log = Silent(options.save, options.run)
     with contextlib.closing(log):
-        if options.check_data:
+        if options.check_data and ranks.first:
             check_data(train, evaluation, log.line)
         if options.dry_run:
             print(f"{options.run}: {len(train)} training images, {len(train.classes)} classes; nothing was trained")
             return
-        if not _may_start(options, log):
+        if not _may_start(options, log, ranks):
             return
-        skipped = []
-        if options.on_bad_image == "skip":
-            train, skipped = sets.without_unreadable(train, "decoding the training images")
-        sets.decode_once(train, "decoding the training images")
-        sets.decode_once(evaluation, "decoding the evaluation images")
-        finetune(options, Training(options, train, skipped), evaluation, log, where)
+        with ranks.in_turn():
+            skipped = []
+            if options.on_bad_image == "skip":
+                train, skipped = sets.without_unreadable(train, "decoding the training images")
+            sets.decode_once(train, "decoding the training images")
+            sets.decode_once(evaluation, "decoding the evaluation images")
+            training = Training(options, train, skipped, ranks)
+        finetune(options, training, evaluation, log, where)
 
 
-def _may_start(options, log: RunLog) -> bool:
+def _may_start(options, log: RunLog, ranks: Ranks) -> bool:
     finished, started = log.path(".json").exists(), log.path("_Last.pdparams").exists()
     if finished and options.resume:
         print(f"{log.path('.json')}: the run is finished; --overwrite starts it again")
@@ -60,7 +71,8 @@ def _may_start(options, log: RunLog) -> bool:
     if (finished or started) and not (options.resume or options.overwrite):
         state = "is finished" if finished else "was interrupted: --resume continues it"
         raise errors.UsageError(f"the run {log.base} {state}; --overwrite starts it again, --name gives another name")
-    if options.overwrite:
+    ranks.barrier()  # all have looked
+    if options.overwrite and ranks.first:
         for ending in (".json", "_Last.pdparams", "_Best.pdparams"):
             log.path(ending).unlink(missing_ok=True)
     return True
@@ -68,19 +80,22 @@ def _may_start(options, log: RunLog) -> bool:
 
 def finetune(options, training: Training, evaluation, log: RunLog, where: str) -> None:
     """Train from the first step, or from where `_Last` stopped, to the last one."""
-    model, regularizer, optimizer = training.model, training.regularizer, training.optimizer
+    model, regularizer, optimizer, ranks = training.model, training.regularizer, training.optimizer, training.ranks
     last = log.path("_Last.pdparams")
     first = training.restore(last) if options.resume and last.exists() else 0
     log.start(first)
-    write_text(log.path("_samples.txt"), sets.listing(training.train)[0])
+    if ranks.first:
+        write_text(log.path("_samples.txt"), sets.listing(training.train)[0])
     for line in training.skipped:
         log.line(f"skipped: {line}")
     log.line(f"{options.run}: {len(training.train)} images, {len(training.train.classes)} classes, {where}")
     clock = time.perf_counter() - training.seconds
-    batches = training_batches(training.train, options.batch_size, options.seed, first)
+    part = ranks.part(options.batch_size)
+    batches = training_batches(training.train, options.batch_size, options.seed, first, part)
+    ranks.barrier()
     with Stop() as stop:
         for step, batch in zip(range(first, options.max_iters), batches):
-            seed_layers(options.seed, step)
+            seed_layers(options.seed, step, ranks.rank)
             batch = regularizer.transform(batch, step)
             outputs = training.precision.forward(model, batch.images)
             terms = {"ce": cross_entropy(outputs.logits, batch.targets)}
@@ -93,11 +108,13 @@ def finetune(options, training: Training, evaluation, log: RunLog, where: str) -
             log.advance()
             training.seconds = time.perf_counter() - clock
             scored = look(options, training, evaluation, log, step + 1)
-            if scored or (step + 1) % options.save_frequency == 0 or stop.signal:
+            signal = ranks.agree(stop.signal or 0, scored or (step + 1) % options.print_frequency == 0)
+            if scored or (step + 1) % options.save_frequency == 0 or signal:
                 training.save(last, step)
-            if stop.signal and step + 1 < options.max_iters:
-                raise errors.Interrupted(stop.signal, f"stopped after step {step + 1}; --resume goes on from {last}")
-    summarize(options, training, evaluation, log, where)
+            if signal and step + 1 < options.max_iters:
+                raise errors.Interrupted(signal, f"stopped after step {step + 1}; --resume goes on from {last}")
+    if ranks.first:
+        summarize(options, training, evaluation, log, where)
 
 
 def look(options, training: Training, evaluation, log: RunLog, done: int) -> bool:
@@ -108,7 +125,7 @@ def look(options, training: Training, evaluation, log: RunLog, done: int) -> boo
         means.update({name: value.item() for name, value in training.regularizer.report(training.model).items()})
         log.training(done, training.optimizer.last_lr, means, accuracy, training.images_per_second(done))
     if scored:
-        scores = evaluate(training.model, evaluation, options.batch_size_eval)
+        scores = evaluate(training.model, evaluation, options.batch_size_eval, ranks=training.ranks)
         better = scores.acc1 > training.best["acc"]
         log.evaluation(done, scores, better)
         if better:
@@ -131,6 +148,7 @@ def summarize(options, training: Training, evaluation, log: RunLog, where: str) 
             "samples_sha256": sets.listing(training.train)[1],
             "skipped_images": training.skipped,
             "source": training.source,
+            "ranks": training.ranks.count,
             "seconds": round(training.seconds, 3),
             "images_per_second": round(training.images_per_second(options.max_iters), 2),
             "options": vars(options),

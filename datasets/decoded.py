@@ -140,7 +140,7 @@ class Decoded(Streamed):
     def _open(self, path: Path, size: int) -> int:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if os.fstat(file).st_size != size:
-            os.ftruncate(file, size)
+            os.truncate(path, size)  # by name: a failure then says which file
         return file
 
 

@@ -14,6 +14,7 @@ from models.outputs import Outputs
 from utils.batch import Batch
 from utils.errors import UsageError
 from utils.precision import Precision, float32
+from utils.ranks import Ranks, alone
 
 
 class CleanImages(Protocol):
@@ -41,6 +42,8 @@ class Setup:
         cache_dir: where results that are worth keeping go, under a name made from `fingerprint`.
         fingerprint: a hexadecimal digest of the source weights, the training files and their preprocessing.
         precision: how the networks compute.
+        ranks: the processes of the run. Each sees its share of a batch and gradients are averaged over them, so a term
+            that is a mean over the batch needs nothing, a sum over it is multiplied by `ranks.count`.
     """
 
     model: nn.Layer
@@ -53,6 +56,7 @@ class Setup:
     cache_dir: Path
     fingerprint: str
     precision: Precision = float32
+    ranks: Ranks = alone
 
 
 class Regularizer(nn.Layer):

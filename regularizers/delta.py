@@ -82,6 +82,7 @@ class DELTA(Regularizer):
 
     def prepare(self, setup):
         self.source = Frozen(setup.source, setup.precision)
+        self.strength = self.delta_lambda * setup.ranks.count  # the ranks' sums are averaged
         if self.delta_form == "official":
             self.taps = Taps([end.conv for end in stage_ends(setup.model)])
             self.source_convs = [end.conv for end in stage_ends(setup.source)]
@@ -116,7 +117,7 @@ class DELTA(Regularizer):
         else:
             student, source = [outputs.maps[-1]], [self.source(batch.images).maps[-1]]
         distances = [distance(*maps) for maps in zip(student, source, self.weights)]
-        terms = {"delta": self.delta_lambda * paddle.add_n(distances)}
+        terms = {"delta": self.strength * paddle.add_n(distances)}
         if self.delta_head_lambda:
             squares = [paddle.square(tensor).sum() for tensor in model.head.parameters()]
             terms["delta_head"] = self.delta_head_lambda / 2 * paddle.add_n(squares)

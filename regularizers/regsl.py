@@ -112,7 +112,7 @@ class RegSL(Regularizer):
         channel_bounds = [bounds[f"{name}.weight"] for name, size in zip(self.norms, self.sizes) for _ in range(size)]
         self.channel_bounds = paddle.to_tensor(channel_bounds, dtype="float32")
 
-        self.batch_size = setup.batch_size
+        self.batch_size, self.ranks = setup.batch_size, setup.ranks
         if self.self_label:
             self.register_buffer("labels", paddle.to_tensor(setup.train.labels))
 
@@ -154,15 +154,16 @@ class RegSL(Regularizer):
         losses = cross_entropies(logits, targets)
         if epoch < self.reweight_epoch:
             return {"ce": losses.mean()}
-        weights = F.softmax(-losses.detach() / self.temperature(epoch), axis=0)
-        return {"ce": (weights * losses).sum()}
+        weights = F.softmax(-self.ranks.gather(losses) / self.temperature(epoch), axis=0)
+        own = weights[self.ranks.part(len(weights))]
+        return {"ce": self.ranks.count * (own * losses).sum()}
 
     @paddle.no_grad()
     def _correct(self, logits, index):
         probabilities = F.softmax(logits, axis=1)
         sure = probabilities.max(axis=1) > self.label_threshold
         labels = paddle.where(sure, probabilities.argmax(axis=1), paddle.gather(self.labels, index))
-        self.labels = paddle.scatter(self.labels, index, labels)
+        self.labels = paddle.scatter(self.labels, self.ranks.gather(index), self.ranks.gather(labels))
 
     def temperature(self, epoch: int) -> float:
         """Return the temperature in `epoch`, counted from 1."""

@@ -76,7 +76,7 @@ class SMILE(Regularizer):
             )
 
     def prepare(self, setup):
-        self.seed = setup.seed
+        self.seed, self.ranks = setup.seed, setup.ranks
         self.first_clean = setup.total_steps - self.clean_tail
         self.teacher = MeanTeacher(setup.source, self.ema_bn_stats, setup.precision)
         source_head = setup.source.head
@@ -96,7 +96,7 @@ class SMILE(Regularizer):
         h, w = difference.shape[-2:]
         source_classes = batch.mix.blend(F.softmax(taught.logits, axis=1))
         return {
-            "fea": self.reg_lambda * frobenius_norm(difference) / (h * w),
+            "fea": self.reg_lambda * frobenius_norm(difference, self.ranks) / (h * w),
             "aux": self.aux_lambda * cross_entropy(self.aux_head(outputs.features), source_classes),
         }
 

@@ -6,6 +6,7 @@ import os
 import sys
 
 import paddle
+from paddle import distributed
 
 from utils.errors import DeviceError
 
@@ -13,7 +14,8 @@ from utils.errors import DeviceError
 def select(gpu: int) -> str:
     """Use GPU number `gpu`, or the CPU when it is -1 or when there is no usable GPU; return the device's name.
 
-    Without a GPU one loud line says so: nothing else changes.
+    Without a GPU one loud line says so: nothing else changes. With several processes each uses the GPU that the
+    launcher gave it.
 
     Raises:
         DeviceError: there are GPUs, but not that one.
@@ -27,6 +29,8 @@ def select(gpu: int) -> str:
             print(warning, file=sys.stderr, flush=True)
         paddle.device.set_device("cpu")
         return "cpu"
+    if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:
+        gpu = distributed.ParallelEnv().device_id
     if gpu >= count:
         raise DeviceError(f"--gpu {gpu}: there are {count} GPUs, numbered from 0; -1 is the CPU")
     paddle.device.set_device(f"gpu:{gpu}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 from typing import Callable
 
@@ -72,7 +71,7 @@ def run(main: Callable[[], int | None]) -> None:
     except MemoryError as failure:
         code = _report(f"out of memory: {failure}", DeviceError.exit_code)
     except OSError as failure:
-        if failure.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if failure.errno is None:  # raised by a library for reasons of its own
             raise
         code = _report(f"cannot use {failure.filename or 'a file'}: {failure.strerror}", DeviceError.exit_code)
     sys.exit(code)

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from tqdm import tqdm
 
 from datasets.batches import ImageSet
+from utils.ranks import Ranks, alone
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,33 @@ def eval_mode(network: nn.Layer):
 
 
 @paddle.no_grad()
-def predict(network: nn.Layer, images: ImageSet, batch_size: int, title: str = "scoring") -> np.ndarray:
-    """Return the logits of every image in order, float32 [N, K]."""
+def predict(
+    network: nn.Layer, images: ImageSet, batch_size: int, title: str = "scoring", ranks: Ranks = alone
+) -> np.ndarray:
+    """Return the logits of every image in order, float32 [N, K], on every rank: each computes a share of them."""
+    share = -(-len(images) // ranks.count)
+    own = range(len(images))[ranks.rank * share : (ranks.rank + 1) * share]
     rows = []
-    with eval_mode(network), tqdm(total=len(images), desc=title, unit="image", disable=None, leave=False) as bar:
-        for batch, index in images.batches(batch_size):
+    with eval_mode(network), tqdm(total=len(own), desc=title, unit="image", disable=None, leave=False) as bar:
+        for batch, index in images.batches(batch_size, slice(own.start, own.stop)):
             rows.append(network(batch).logits.astype("float32"))
             bar.update(len(index))
-    return paddle.concat(rows).numpy()
+    if len(own) < share:  # the last share is short: filled up to be gathered, and cut off again
+        rows.append(paddle.zeros([share - len(own), len(images.classes)]))
+    ranks.barrier()
+    return ranks.gather(paddle.concat(rows))[: len(images)].numpy()
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     """Return the scores of `logits` [N, K] against `labels` [N]; of equal logits the first class counts as higher."""
-    ranks = (-logits).argsort(axis=1, kind="stable")[:, :5]
-    hits = ranks == labels[:, None]
+    highest = (-logits).argsort(axis=1, kind="stable")[:, :5]
+    hits = highest == labels[:, None]
     losses = logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(len(labels)), labels]
     return Scores(int(hits[:, 0].sum()), int(hits.any(axis=1).sum()), len(labels), float(losses.mean()))
 
 
-def evaluate(network: nn.Layer, images: ImageSet, batch_size: int, title: str = "scoring") -> Scores:
+def evaluate(
+    network: nn.Layer, images: ImageSet, batch_size: int, title: str = "scoring", ranks: Ranks = alone
+) -> Scores:
     """Score `network` in eval mode on all of `images`; its training modes are left as they were."""
-    return score(predict(network, images, batch_size, title), images.labels)
+    return score(predict(network, images, batch_size, title, ranks), images.labels)

@@ -8,12 +8,18 @@ import paddle
 
 from utils.batch import Batch
 from utils.errors import Diverged
+from utils.ranks import Ranks, alone
 
 
 class Meter:
-    """Loss terms and training accuracy since the last look, from the training forward itself."""
+    """Loss terms and training accuracy since the last look, from the training forward itself.
 
-    def __init__(self):
+    Args:
+        ranks: over which they are averaged when somebody looks; all ranks look together.
+    """
+
+    def __init__(self, ranks: Ranks = alone):
+        self._ranks = ranks
         self._steps: list[tuple[int, list[str], paddle.Tensor]] = []
         self._rows: list[dict] = []
 
@@ -30,6 +36,7 @@ class Meter:
         Raises:
             Diverged: a term is no longer a finite number; the first one is named.
         """
+        self._ranks.average([values for _, _, values in self._steps])
         for step, terms, values in self._steps:
             *losses, hits = values.tolist()
             for name, value in zip(terms, losses):

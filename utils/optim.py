@@ -8,6 +8,7 @@ from paddle import nn
 
 from utils.errors import WeightsError, names
 from utils.precision import Precision, float32
+from utils.ranks import Ranks, alone
 
 SLOT = "velocity_0"  # what Momentum keeps for each parameter
 
@@ -31,6 +32,7 @@ class Optimizer:
         head_lr_mult: learning rate of the heads, in units of `lr`.
         lr_drop: the 0-based update from which the lower rate holds.
         precision: how the networks compute.
+        ranks: the processes of the run.
     """
 
     def __init__(
@@ -44,8 +46,11 @@ class Optimizer:
         head_lr_mult: float,
         lr_drop: int,
         precision: Precision = float32,
+        ranks: Ranks = alone,
     ):
-        self.precision = precision
+        self.precision, self.ranks = precision, ranks
+        norms = [layer for layer in model.sublayers() if hasattr(layer, "_variance") and layer.training]
+        self.statistics = [tensor for layer in norms for tensor in (layer._mean, layer._variance)]
         backbone, heads = {}, {f"regularizer.{name}": p for name, p in trained(regularizer).items()}
         for name, parameter in trained(model).items():
             is_head = name.startswith(f"{model.head_name}.")
@@ -64,8 +69,16 @@ class Optimizer:
         )
 
     def backward(self, loss: paddle.Tensor) -> None:
-        """Leave the gradients of `loss` in the parameters."""
-        self.precision.backward(loss, self.momentum)
+        """Leave the gradients of `loss` in the parameters; average them and the running statistics over the ranks."""
+        if self.ranks.count == 1:
+            self.precision.backward(loss, self.momentum)
+            return
+        scaler = self.precision.scaler
+        (scaler.scale(loss) if scaler else loss).backward()
+        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+        self.ranks.average(gradients + self.statistics)
+        if scaler:  # only now, so that all ranks see the same overflow
+            scaler.unscale_(self.momentum)
 
     def step(self) -> None:
         """Update everything, forget the gradients, move the schedule on."""

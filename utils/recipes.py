@@ -1,43 +1,37 @@
-"""Recipes: data sets, protocols and methods as data, and the runs of `finetune.py` and `test.py` that they mean.
+"""Recipes: data sets, protocols and methods as data.
 
 A recipe is a YAML file. Its values are handed on as they are written, so `1e-4` stays `1e-4`; an option without a
-value is a flag without one. Options of a run are united in this order, later ones win: the recipe's, the data set's,
-the protocol's, the method's, the method's for the data set.
+value is a flag without one. The options of a cell are united in this order, later ones win: the recipe's, the data
+set's, the protocol's, the method's, the method's for the data set.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import itertools
 import json
-import os
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-from utils import embedded, options
-from utils.errors import Failure, UsageError, WeightsError
+from utils.errors import UsageError
+from utils.interpolation import TITLES, Loss
 
-ROOT = Path(__file__).resolve().parent.parent
-# flags of finetune.py that belong to the run, not to the recipe
-RESERVED = (
-    "name train_dir eval_dir save log_dir cache cache_dir gpu seed resume overwrite dry_run".split()
-)  # fmt: skip
-IMAGES_OF = ("train", "test")  # what `scores` may be taken on
-ENTRY = ("title", "published", "options")
-KEYS = {
-    "recipe": ("title", "note", "seeds", "threads", "options", "datasets", "protocols", "methods", "scores", "measures",
-               "published"),  # fmt: skip
-    "datasets": (*ENTRY, "folder", "embedded", "fetch"),
-    "protocols": ENTRY,
-    "methods": (*ENTRY, "per_dataset"),
+# flags of finetune.py that belong to a run, not to a recipe
+RESERVED = ("name", "train_dir", "eval_dir", "save", "log_dir", "cache_dir", "gpu", "seed")
+RESERVED += ("resume", "overwrite", "dry_run")
+_ENTRY = ("title", "published", "options")
+_KEYS = {
+    "datasets": (*_ENTRY, "folder", "embedded", "fetch"),
+    "protocols": _ENTRY,
+    "methods": (*_ENTRY, "per_dataset"),
     "scores": ("images", "il"),
-    "measures": ("title", "from", "digits", "published"),
-    "published": ("file", "columns"),
+    "measures": ("from", "title", "digits", "published"),
 }
+_TOP = ("title", "note", "seeds", "threads", "options", *_KEYS, "published")
 
 
 class Cell(NamedTuple):
@@ -50,19 +44,19 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as it was read; every value is text, a list or a mapping of those.
+    """A recipe as it was read; a value is text, a list or a mapping of those.
 
     Attributes:
         path: the file.
         title: one line.
-        note: what is to be said with the table.
-        seeds: the seeds of the subsets and of the runs.
-        threads: of each process on a CPU; None for an equal share of the cores.
-        options: of every run, as flag to value.
+        note: what is to be said beside the table.
+        seeds: of the subsets and of the runs.
+        threads: of each process; None for an equal share of the cores.
+        options: of every run, flag to value.
         datasets, protocols, methods: the axes.
         scores: what `test.py` is asked about the last checkpoint, by name.
-        measures: the columns of the result: where each comes from, how it is titled.
-        published: the file of published numbers, and which of its columns names which axis; empty when there is none.
+        measures: what is reported, by name, and where it comes from.
+        published: the published numbers.
     """
 
     path: Path
@@ -76,166 +70,185 @@ class Recipe:
     methods: dict[str, dict]
     scores: dict[str, dict]
     measures: dict[str, dict]
-    published: dict = field(default_factory=dict)
+    published: dict[tuple[Cell, str], tuple[str, str]]
 
     @property
     def axes(self) -> dict[str, dict[str, dict]]:
         """The axes by the names they have in `--only` and in `Cell`."""
-        return {"dataset": self.datasets, "protocol": self.protocols, "method": self.methods}
+        return dict(zip(Cell._fields, (self.datasets, self.protocols, self.methods)))
 
     def cells(self, only: dict[str, list[str]] | None = None) -> list[Cell]:
-        """Return the cells in the recipe's order, all of them or those whose keys are in `only`."""
+        """Return the cells in the recipe's order: all of them, or those whose keys are in `only`."""
         only = only or {}
-        chosen = [[key for key in axis if key in only.get(name, axis)] for name, axis in self.axes.items()]
-        return [Cell(*keys) for keys in itertools.product(*chosen)]
+        kept = [[key for key in axis if key in only.get(name, axis)] for name, axis in self.axes.items()]
+        return [Cell(*keys) for keys in itertools.product(*kept)]
 
     def settings(self, cell: Cell) -> dict[str, str]:
-        """Return the options of a cell, as flag to value, `{data_root}` not filled in."""
-        entries = [axis[key] for axis, key in zip(self.axes.values(), cell)]
-        layers = [self.options, *(entry["options"] for entry in entries), entries[-1]["per_dataset"].get(cell[0], {})]
-        return {flag: value for layer in layers for flag, value in layer.items()}
+        """Return the options of a cell, flag to value."""
+        dataset, protocol, method = (axis[key] for axis, key in zip(self.axes.values(), cell))
+        own = method["per_dataset"].get(cell.dataset, {})
+        return {**self.options, **dataset["options"], **protocol["options"], **method["options"], **own}
+
+    def sampling(self, cell: Cell) -> dict[str, str]:
+        """Return how the images of a cell are chosen where no method says otherwise."""
+        options = {**self.options, **self.datasets[cell.dataset]["options"], **self.protocols[cell.protocol]["options"]}
+        return {flag: value for flag, value in options.items() if flag.startswith("sampl")}
 
     def digest(self, cell: Cell) -> str:
-        """Return eight digits of a sum over everything that a cell's result depends on, but for its seed."""
-        data = {key: self.datasets[cell.dataset].get(key) for key in ("folder", "embedded")}
-        return _digest([self.settings(cell), data, self.threads])
+        """Return eight digits of a sum over all that a cell's results depend on, but for seed, folders and device."""
+        images = [self.datasets[cell.dataset].get(key) for key in ("folder", "embedded")]
+        return digest([self.settings(cell), images, self.threads])
 
 
-@dataclass(frozen=True)
-class Run:
-    """One seed of one cell: the commands it takes and where they leave what.
+def digest(content) -> str:
+    """Return eight hexadecimal digits of a sum over `content`; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
-    Args:
-        data_root: the folder that the data sets' folders are in.
-        out: where results go.
+
+def load(path: str | Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        UsageError: there is no such file, it is no YAML, or something in it has no meaning.
     """
+    path = Path(path)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # every value as it is written
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; a recipe is a file like recipes/demo.yaml") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {error}") from None
+    content = _mapping(content, path, _TOP)
+    axes = {part: _entries(content.get(part), f"{path}: {part}", _KEYS[part]) for part in _KEYS}
+    for part in ("datasets", "protocols", "methods", "measures"):
+        if not axes[part]:
+            raise UsageError(f"{path}: {part}: there are none")
+    recipe = Recipe(
+        path=path,
+        title=_text(content.get("title", path.stem), f"{path}: title"),
+        note=" ".join(_text(content.get("note", ""), f"{path}: note").split()),
+        seeds=numbers(content.get("seeds", ["0"]), f"{path}: seeds"),
+        threads=numbers([content["threads"]], f"{path}: threads")[0] if "threads" in content else None,
+        options=_options(content.get("options"), f"{path}: options"),
+        published={},
+        **axes,
+    )
+    _check(recipe)
+    if "published" in content:
+        recipe.published.update(_read_published(recipe, content["published"]))
+    return recipe
 
-    recipe: Recipe
-    cell: Cell
-    seed: int
-    data_root: str
-    out: Path
 
-    @property
-    def title(self) -> str:
-        """The run for a person to read."""
-        return f"{' '.join(self.cell)} seed {self.seed}"
+def numbers(values: list[str], where: str) -> list[int]:
+    """Return whole numbers from 0 upwards, each once.
 
-    @property
-    def name(self) -> str:
-        """The run's `--name`: the cell, the sum of its options, the seed."""
-        return f"{'_'.join(self.cell)}_{self.recipe.digest(self.cell)}_s{self.seed}"
+    Raises:
+        UsageError: naming `where`.
+    """
+    if not isinstance(values, list) or not values or not all(str(value).isdigit() for value in values):
+        raise UsageError(f"{where}: {values}: accepted are whole numbers from 0 upwards")
+    return list(dict.fromkeys(map(int, values)))
 
-    @property
-    def settings(self) -> dict[str, str]:
-        """Its options, everything filled in, but for those that belong to the run."""
-        settings = self.recipe.settings(self.cell)
-        if "embedded" in self.dataset:
-            settings = {"pretrained": embedded.source_path(self.cache_dir), **settings}
-        return {flag: value.replace("{data_root}", self.data_root) for flag, value in settings.items()}
 
-    @property
-    def dataset(self) -> dict:
-        """The data set's entry in the recipe."""
-        return self.recipe.datasets[self.cell.dataset]
+def _mapping(value, where, accepted=None) -> dict:
+    value = {} if value in (None, "") else value
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: {value!r:.60}: expected is a mapping")
+    unknown = [key for key in value if accepted and key not in accepted]
+    if unknown:
+        raise UsageError(f"{where}: unknown {', '.join(unknown)}; accepted are {', '.join(accepted)}")
+    return value
 
-    @property
-    def cache_dir(self) -> str:
-        """Where decoded images go: the embedded task keeps to itself, for its source network must not vary."""
-        return str(self.out / "cache") if "embedded" in self.dataset else "./cache"
 
-    def folder(self, part: str) -> str:
-        """Return the folder of class folders of `part`: "train", "test", or "val" for what is scored in training."""
-        if "embedded" in self.dataset:
-            return str(embedded.letters(self.cache_dir) / "greek" / part)
-        return os.path.join(self.data_root, self.dataset["folder"], "test" if part == "val" else part)
+def _entries(value, where, accepted) -> dict[str, dict]:
+    """Return the entries of one part, each with its title, options and options for a data set filled in."""
+    found = {}
+    for key, entry in _mapping(value, where).items():
+        if not key.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(f"{where}: {key!r}: a name is made of letters, digits, - and _, for it becomes a file's")
+        entry = _mapping(entry, f"{where}: {key}", accepted)
+        entry = {"title": key, **entry, "options": _options(entry.get("options"), f"{where}: {key}: options")}
+        for name in set(entry) - {"options", "per_dataset"}:
+            _text(entry[name], f"{where}: {key}: {name}")
+        own = _mapping(entry.get("per_dataset"), f"{where}: {key}: per_dataset")
+        entry["per_dataset"] = {name: _options(flags, f"{where}: {key}: {name}") for name, flags in own.items()}
+        found[key] = entry
+    return found
 
-    @property
-    def save(self) -> Path:
-        """The folder of everything the run leaves behind."""
-        return self.out / "runs" / self.name
 
-    def file(self, ending: str) -> Path:
-        """Return the file that `finetune.py` writes with `ending`."""
-        return self.save / f"{self.name}_{self.settings['regularizer']}{ending}"
+def _options(value, where) -> dict[str, str]:
+    options = _mapping(value, where)
+    for flag, text in options.items():
+        if flag in RESERVED:
+            raise UsageError(f"{where}: {flag} belongs to a run, reproduce.py sets it")
+        _text(text, f"{where}: {flag}")
+    return options
 
-    def training(self) -> list[str]:
-        """Return the arguments of `finetune.py`, without the device."""
-        places = {
-            "train_dir": self.folder("train"),
-            "eval_dir": self.folder("val"),
-            "name": self.name,
-            "save": str(self.save),
-            "log_dir": str(self.out / "visual_log"),
-            "cache_dir": self.cache_dir,
-            "seed": str(self.seed),
-            "resume": "",
+
+def _text(value, where) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{where}: {value!r:.60}: expected is one value")
+    return value
+
+
+def _check(recipe: Recipe) -> None:
+    """Check what one part of a recipe says of another."""
+    for key, entry in recipe.datasets.items():
+        if ("folder" in entry) == ("embedded" in entry):
+            raise UsageError(f"{recipe.path}: datasets: {key}: give either its folder or `embedded: true`")
+    for key, entry in recipe.methods.items():
+        unknown = [name for name in entry["per_dataset"] if name not in recipe.datasets]
+        if unknown:
+            raise UsageError(f"{recipe.path}: methods: {key}: no data set {unknown[0]}")
+    for key, entry in recipe.scores.items():
+        if entry.get("images") not in ("train", "test"):
+            raise UsageError(f"{recipe.path}: scores: {key}: images: accepted are train and test")
+        if entry.get("il", "true") not in ("true", "false"):
+            raise UsageError(f"{recipe.path}: scores: {key}: il: accepted are true and false")
+    known = _measurable(recipe.scores)
+    for key, entry in recipe.measures.items():
+        numbers([entry.get("digits", "2")], f"{recipe.path}: measures: {key}: digits")
+        if entry.get("from") not in known:
+            raise UsageError(
+                f"{recipe.path}: measures: {key}: from: {entry.get('from')}: accepted are {', '.join(known)}"
+            )
+
+
+def _measurable(scores: dict[str, dict]) -> list[str]:
+    """Return where a measure can come from: what `finetune.py` and `test.py` write, by its place."""
+    found = ["last.acc", "last.acc5", "last.loss", "best.acc"]
+    for name, score in scores.items():
+        found += [f"{name}.{each}" for each in ("acc", "acc5", "loss")]
+        if score.get("il") == "true":
+            found += [f"{name}.il.{each}.{form.name}" for each in TITLES for form in fields(Loss)]
+    return found
+
+
+def _read_published(recipe: Recipe, value) -> dict[tuple[Cell, str], tuple[str, str]]:
+    """Return the published number and its deviation, as they are written, by cell and measure."""
+    where = f"{recipe.path}: published"
+    value = _mapping(value, where, ("file", *Cell._fields))
+    path = recipe.path.parent / value.get("file", "")
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise UsageError(f"{where}: {path}: {error.strerror}") from None
+    wanted = {axis: column for axis, column in value.items() if axis != "file"}
+    found = {}
+    for cell in recipe.cells():
+        names = {
+            wanted[axis]: entries[key].get("published", entries[key]["title"])
+            for (axis, entries), key in zip(recipe.axes.items(), cell)
+            if axis in wanted
         }
-        settings = self.settings
-        first = {"regularizer": settings.pop("regularizer")}
-        return _flags({**first, **settings, **places})
-
-    def subset(self) -> Path:
-        """Return the folder of links to the images that the protocol alone trains on."""
-        protocol = {**self.recipe.options, **self.dataset["options"], **self.recipe.protocols[self.cell.protocol]["options"]}
-        chosen = {flag: value for flag, value in protocol.items() if flag.startswith("sampl")}
-        return self.out / "subsets" / f"{self.cell.dataset}_{_digest(chosen)}_s{self.seed}"
-
-    def scores(self) -> dict[str, tuple[list[str], Path]]:
-        """Return for each of the recipe's scores the arguments of `test.py`, without the device, and its result."""
-        found = {}
-        for name, score in self.recipe.scores.items():
-            product = self.file(f"_{name}_{_digest(score)}.json")
-            flags = {
-                "ckpts": str(self.file("_Last.pdparams")),
-                "test_dir": self.folder("test") if score["images"] == "test" else str(self.subset()),
-                "cache_dir": self.cache_dir,
-                "json": str(product),
-                "seed": str(self.seed),
-            }
-            if score["il"]:
-                flags["il"] = ""
-            found[name] = _flags(flags), product
-        return found
-
-    def commands(self) -> list[tuple[str, list[str], Path]]:
-        """Return the script, its arguments without the device, and the file that is there when it is done."""
-        training = ("finetune.py", self.training(), self.file(".json"))
-        return [training, *(("test.py", *score) for score in self.scores().values())]
-
-    def finished(self) -> bool:
-        """Return whether everything that the run is to leave behind is there."""
-        return all(product.exists() for _, _, product in self.commands())
-
-    def started(self) -> bool:
-        """Return whether there is something to go on from."""
-        return self.file("_Last.pdparams").exists() or self.file(".json").exists()
-
-    def options(self):
-        """Return its options as `finetune.py` understands them.
-
-        Raises:
-            UsageError: they mean nothing.
-            WeightsError: a weight file is not there.
-        """
-        return options.parse(self.training())
-
-    def values(self) -> dict[str, float]:
-        """Return each of the recipe's measures, and the run's last and best accuracy; for finished runs only."""
-        summary = _read_json(self.file(".json"))
-        found = {"last": summary["last"]["acc"], "best": summary["best"]["acc"]}
-        results = {name: _read_json(product)[0] for name, (_, product) in self.scores().items()}
-        for name, measure in self.recipe.measures.items():
-            if measure["from"] in found:
-                continue
-            value = results
-            for key in measure["from"].split("."):
-                if not isinstance(value, dict) or key not in value:
-                    raise UsageError(
-                        f"{self.recipe.path}: measure {name}: no {measure['from']} in what test.py wrote; "
-                        f"there are {', '.join(map(str, value))}"
-                    )
-                value = value[key]
-            found[name] = float(value)
-        return {name: found[measure["from"]] if measure["from"] in found else found[name]
-                for name, measure in self.recipe.measures.items()}  # fmt: skip
+        for measure, entry in recipe.measures.items():
+            mean, _, deviation = entry.get("published", "").partition(" ")
+            there = rows[0] if rows else []
+            absent = [column for column in (*names, mean, deviation) if column and column not in there]
+            if absent:
+                raise UsageError(f"{where}: {path}: no column {absent[0]}; there are {', '.join(there)}")
+            matches = [row for row in rows if all(row[column] == text for column, text in names.items())]
+            if mean and len(matches) == 1:
+                found[cell, measure] = (matches[0][mean], matches[0][deviation] if deviation else "")
+    return found

@@ -65,7 +65,10 @@ class RunLog:
         """Print a line and append it to the run's log, with the time."""
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
-        print(time.strftime("%m-%d %H:%M:%S"), text, file=self._text, flush=True)
+        try:
+            print(time.strftime("%m-%d %H:%M:%S"), text, file=self._text, flush=True)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path(".txt"))) from None
 
     def advance(self) -> None:
         """Move the progress bar on by one step."""
@@ -115,6 +118,23 @@ class RunLog:
 
     def _scalars(self, step: int, values: dict[str, float]) -> None:
         self._visual = curves.add(self._visual, step, values, self.line)
+
+
+class Silent(RunLog):
+    """The log of a rank that writes nothing.
+
+    Args:
+        save: folder of the run's files.
+        run: the run's name.
+    """
+
+    def __init__(self, save: str, run: str):
+        self.base = Path(save) / run
+
+    def _nothing(self, *_) -> None:
+        """Say and write nothing."""
+
+    start = line = advance = training = evaluation = summary = close = _nothing
 
 
 def read_rows(path: str | os.PathLike) -> list[dict]:

@@ -18,6 +18,7 @@ from utils.meter import Meter
 from utils.optim import Optimizer
 from utils.precision import Precision
 from utils.provenance import versions
+from utils.ranks import Ranks, alone
 from utils.rng import generator, seed_layers
 
 # options that may differ when a run is resumed: they cannot change its result
@@ -31,13 +32,14 @@ class Training:
         options: of the command line.
         train: the training images, decoded.
         skipped: a line for each image that was left out because it cannot be read.
+        ranks: the processes of the run.
 
     Raises:
         WeightsError: the pretrained weights are absent, damaged or do not fit.
     """
 
-    def __init__(self, options, train: ImageSet, skipped: list[str]):
-        self.options, self.train, self.skipped = options, train, skipped
+    def __init__(self, options, train: ImageSet, skipped: list[str], ranks: Ranks = alone):
+        self.options, self.train, self.skipped, self.ranks = options, train, skipped, ranks
         seed_layers(options.seed)
         self.model = build(options.model_arch, len(train.classes))
         reset_head(self.model.head, generator(options.seed, "head", 0), options.head_init)
@@ -58,8 +60,9 @@ class Training:
             head_lr_mult=options.head_lr_mult,
             lr_drop=options.lr_drop,
             precision=self.precision,
+            ranks=ranks,
         )
-        self.meter = Meter()
+        self.meter = Meter(ranks)
         self.best = {"step": 0, "acc": -1.0}
         self.seconds = 0.0
 
@@ -83,6 +86,7 @@ class Training:
             head_init=options.head_init,
             cache_dir=Path(options.cache_dir) / "methods",
             precision=self.precision,
+            ranks=self.ranks,
             fingerprint=hashlib.sha256(f"{weights} {files} {options.image_size}".encode()).hexdigest(),
         )
 
@@ -91,9 +95,18 @@ class Training:
         return steps * self.options.batch_size / self.seconds
 
     def save(self, path: Path, step: int) -> None:
-        """Write a checkpoint after update number `step`, counted from 0: the reference's keys first."""
+        """Write a checkpoint after update number `step`, counted from 0: the reference's keys first.
+
+        All ranks hold the same and call this together; the first one writes.
+        """
+        pending = self.meter.state()
+        if self.ranks.first:
+            checkpoint.save(path, self._content(step, pending))
+        self.ranks.barrier()
+
+    def _content(self, step: int, pending: list[dict]) -> dict:
         options = {name: value for name, value in vars(self.options).items() if name != "method"}
-        content = {
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "iter": step,
@@ -109,11 +122,11 @@ class Training:
                 "state": self.regularizer.state_dict(),
             },
             "options": {**options, "samples_sha256": sets.listing(self.train)[1]},
-            "metrics": {"best": self.best, "pending": self.meter.state(), "seconds": self.seconds},
+            "metrics": {"best": self.best, "pending": pending, "seconds": self.seconds},
+            "ranks": self.ranks.count,
             "source": self.source,
             "versions": versions(),
         }
-        checkpoint.save(path, content)
 
     def restore(self, path: Path) -> int:
         """Take everything back from a checkpoint; return the number of updates it has behind it.
@@ -141,5 +154,8 @@ class Training:
             for name in sorted({*now, *then} - FREE - {"method"})
             if now.get(name) != then.get(name)
         ]
+        ranks = content.get("ranks", 1)  # checkpoints of one process may be without
+        if ranks != self.ranks.count:
+            changed.append(f"{ranks} processes are now {self.ranks.count}")
         if changed:
             raise UsageError(f"--resume {path}: the run was started with other options: {names(changed)}")

@@ -19,6 +19,8 @@ from utils import errors
         (MemoryError("x"), 5),
         (OSError(errno.ENOSPC, "No space left on device", "file"), 5),
         (PermissionError(errno.EACCES, "Permission denied", "file"), 5),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "file/file"), 5),
+        (OSError(errno.EIO, "Input/output error"), 5),
     ],
 )
 def test_each_failure_has_one_line_and_its_exit_code(raised, code, capsys):
@@ -43,6 +45,8 @@ def test_a_message_of_two_lines_becomes_one(capsys):
 def test_a_defect_keeps_its_trace():
     with pytest.raises(ZeroDivisionError):
         errors.run(lambda: 1 // 0)
+    with pytest.raises(OSError, match="no number"):
+        errors.run(lambda: (_ for _ in ()).throw(OSError("no number")))
 
 
 def test_long_lists_are_cut():

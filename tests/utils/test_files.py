@@ -1,9 +1,13 @@
+import errno
 import hashlib
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from tests.scripts import ROOT
 from utils.files import cached_array, digest, replacing, write_text
 
 
@@ -21,6 +25,47 @@ def test_a_file_that_was_never_written_is_no_file(tmp_path):
     with pytest.raises(FileNotFoundError), replacing(tmp_path / "file"):
         pass
     assert os.listdir(tmp_path) == []
+
+
+HOLD = """
+import sys, utils.files
+with utils.files.replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    target = tmp_path / "[a] file"
+    for living in (True, False):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", HOLD, target], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        left = writer.stdout.readline().rstrip("\n")
+        if not living:
+            writer.kill()
+            writer.wait()
+        write_text(target, "whole")
+        assert os.path.exists(left) == living
+        writer.communicate()
+        assert target.read_text() == ("half" if living else "whole")
+    assert os.listdir(tmp_path) == [target.name]
+
+
+def test_a_failure_without_a_number_or_a_name_gets_both(tmp_path):
+    """NumPy says of a full disk no more than how many items it wrote."""
+    for failure in (OSError("125 requested and 45 written"), OSError(errno.ENOSPC, "No space left on device")):
+        with pytest.raises(OSError) as caught, replacing(tmp_path / "file"):
+            raise failure
+        assert caught.value.errno in (errno.EIO, errno.ENOSPC)
+        assert caught.value.filename == str(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_empty_file_can_be_written(tmp_path):
+    write_text(tmp_path / "file", "")
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_names_that_are_not_utf8_survive(tmp_path):

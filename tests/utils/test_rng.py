@@ -15,3 +15,4 @@ def test_layers_draw_by_position():
         return paddle.rand([1]).item()
 
     assert drawn(2) == drawn(2) != drawn(3)
+    assert drawn(2) == drawn(2, 0) != drawn(2, 1)  # a run of one process is rank 0

@@ -1,0 +1,235 @@
+"""Run a recipe, a table of the paper or a grid of your own, and show measured beside published.
+
+python reproduce.py recipes/demo.yaml
+python reproduce.py recipes/table2.yaml --data_root dataset --only dataset=cub method=smile,l2 --seeds 0 --gpus 0,1
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from utils import threads  # noqa: F401  it sets the number of threads, so it comes before paddle
+
+# isort: split
+import paddle
+
+from utils import budget, errors, needs, recipes, report
+from utils.commandline import Parser
+from utils.progress import Progress, count
+from utils.recipes import Recipe
+from utils.runs import Run, finished
+from utils.scheduler import Job, Pool
+
+ROOT = Path(__file__).resolve().parent
+
+
+def parser() -> Parser:
+    """Return the command line of this script."""
+    parser = Parser(prog="reproduce.py", description="Run a recipe; finished runs are kept, interrupted ones go on.")
+    parser.add_argument("recipe", help="a file as in recipes/")
+    parser.add_argument("--data_root", default="dataset", help="folder that holds those of the data sets")
+    parser.add_argument("--only", nargs="+", default=[], metavar="AXIS=KEY,...", help="dataset, protocol or method")
+    parser.add_argument("--seeds", help="as in 0,1,2 (the recipe's)")
+    parser.add_argument("--gpus", help="a process for each, as in 0,1; -1,-1 is two on the CPU (all GPUs, or one -1)")
+    parser.add_argument("--out", help="where results go (reproduced/RECIPE)")
+    parser.add_argument("--report", action="store_true", help="draw the tables of what is finished, run nothing")
+    parser.add_argument("--dry_run", action="store_true", help="list every run with its command, run nothing")
+    parser.add_argument("--drop_checkpoints", action="store_true", help="delete those of a run once it is scored")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Read the command line and the recipe, run what is missing, write the tables; return the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    options = parser().parse_args(_joined(argv))
+    recipe = recipes.load(options.recipe)
+    out = Path(_short(options.out or Path("reproduced", recipe.path.stem)))
+    seeds = recipes.numbers(options.seeds.split(","), "--seeds") if options.seeds else recipe.seeds
+    cells = recipe.cells(chosen(recipe, options.only))
+    runs = [Run(recipe, cell, seed, _short(options.data_root), out) for cell in cells for seed in seeds]
+    if options.report:
+        print(report.write(recipe, out))
+        return 0
+    needs.check(recipe, runs)
+    gpus = devices(options.gpus)
+    if options.dry_run:
+        show(recipe, runs, gpus[0])
+        return 0
+    with alone(out):
+        possible = provide(recipe, runs, gpus)
+        failures = make(possible, gpus, options.drop_checkpoints)
+        print(report.write(recipe, out))
+    for title, reason in failures.items():
+        print(f"FAILED {title}: {reason}")
+    return 1 if failures else 0
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """Let `--gpus -1,-1` be said, which argparse would take for two flags."""
+    words, found = list(argv), [place for place, word in enumerate(argv[:-1]) if word == "--gpus"]
+    for place in reversed(found):
+        words[place : place + 2] = [f"--gpus={argv[place + 1]}"]
+    return words
+
+
+def _short(path) -> str:
+    """Return one spelling of `path`, relative when it lies below the working directory: runs go on by their options."""
+    relative = os.path.relpath(path)
+    return os.path.abspath(path) if relative.startswith("..") else relative
+
+
+def chosen(recipe: Recipe, only: list[str]) -> dict[str, list[str]]:
+    """Return the keys that `--only` leaves of each axis it names.
+
+    Raises:
+        UsageError: an axis or a key that the recipe does not have.
+    """
+    kept = {}
+    for word in only:
+        axis, equals, keys = word.partition("=")
+        if not equals or axis not in recipe.axes:
+            raise errors.UsageError(f"--only {word}: accepted are {', '.join(f'{name}=...' for name in recipe.axes)}")
+        unknown = [key for key in keys.split(",") if key not in recipe.axes[axis]]
+        if unknown:
+            raise errors.UsageError(f"--only {axis}={unknown[0]}: accepted are {', '.join(recipe.axes[axis])}")
+        kept[axis] = kept.get(axis, []) + keys.split(",")
+    return kept
+
+
+def devices(text: str | None) -> list[int]:
+    """Return the device of each process.
+
+    Raises:
+        UsageError: `text` is no list of numbers.
+        DeviceError: there is no such GPU.
+    """
+    there = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if text is None:
+        return list(range(there)) or [-1]
+    try:
+        found = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise errors.UsageError(f"--gpus {text}: accepted are numbers as in 0,1; -1 is the CPU") from None
+    absent = [number for number in found if not -1 <= number < there]
+    if absent:
+        raise errors.DeviceError(f"--gpus {text}: no GPU {absent[0]}, there are {there}; -1 is the CPU")
+    return found
+
+
+@contextlib.contextmanager
+def alone(out: Path):
+    """Keep other calls of this script out of the folder `out`.
+
+    Raises:
+        UsageError: one is at work in it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise errors.UsageError(f"--out {out}: another reproduce.py is at work there; give another --out") from None
+        yield
+
+
+def provide(recipe: Recipe, runs: list[Run], gpus: list[int]) -> list[Run]:
+    """Set the threads of every process, prepare what the runs need, and return those that can be.
+
+    Raises:
+        DataError, WeightsError: there are none.
+    """
+    share = int(os.environ["OMP_NUM_THREADS"]) // len(gpus)
+    os.environ["OMP_NUM_THREADS"] = str(recipe.threads or max(1, share))
+    blocked = needs.obstacles(runs)
+    possible = [run for run in runs if run.name not in blocked]
+    for text in dict.fromkeys(map(str, blocked.values())):
+        left_out = sum(str(failure) == text for failure in blocked.values())
+        print(f"{text}: left out {count(left_out)}", file=sys.stderr, flush=True)
+    if not possible:
+        failure = next(iter(blocked.values()))
+        raise type(failure)(f"{recipe.path}: no run can be made, for the reasons above")
+    needs.provide(possible, gpus[0])
+    return possible
+
+
+def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
+    """Make the runs that are not finished; return the reasons of those that failed, by title.
+
+    Raises:
+        UsageError: finished ones were made of other folders.
+        Interrupted: after a signal.
+    """
+    left = [run for run in runs if run.state() != "finished"]
+    for run in runs:
+        if run not in left:
+            needs.same_images(run)
+    print(f"{runs[0].recipe.title}: {count(len(runs))}, {len(runs) - len(left)} finished", flush=True)
+    if not left:
+        return {}
+    by_name = {run.name: run for run in left}
+    seconds, megabytes, basis = budget.estimate(left, finished(runs[0].recipe, runs[0].out), gpus[0])
+    progress = Progress(len(left), seconds, len(gpus))
+
+    def ended(job: Job, took: float, reason: str | None) -> None:
+        run = by_name[job.name]
+        result = reason or report.values(run)
+        progress.ended(job.name, run.title, took, result, reason is not None, len(pool.working))
+        if drop and reason is None:
+            run.drop_checkpoints()
+
+    pool = Pool(gpus, ended, progress.say)
+    progress.say(progress.budget(basis))
+    if not drop:
+        room(runs[0].out, megabytes, progress.say)
+    try:
+        pool.run([job(run) for run in left])
+    except errors.Interrupted:
+        report.write(runs[0].recipe, runs[0].out)
+        raise
+    finally:
+        progress.bar.close()
+    return progress.failures
+
+
+def job(run: Run) -> Job:
+    """Return the commands of a run, ready to be started."""
+    commands = [
+        ([sys.executable, str(ROOT / script), *arguments], product) for (script, *arguments), product in run.commands()
+    ]
+    return Job(run.name, commands, stderr=run.save / "stderr.txt", locked=run.file(".txt"))
+
+
+def room(out: Path, megabytes: float, say) -> None:
+    """Say so when the checkpoints will not fit on the disk."""
+    free = shutil.disk_usage(out).free / 1e6
+    if megabytes > free:
+        say(
+            f"WARNING: the checkpoints take {megabytes / 1e3:.0f} GB, {free / 1e3:.0f} are free; see --drop_checkpoints"
+        )
+
+
+def show(recipe: Recipe, runs: list[Run], gpu: int) -> None:
+    """Print every cell and, below it, the commands of its runs, as on device `gpu`."""
+    states = [run.state() for run in runs]
+    cells = list(dict.fromkeys(run.cell for run in runs))
+    prefix = f"OMP_NUM_THREADS={recipe.threads} " if recipe.threads else ""
+    for cell in cells:
+        for measure in recipe.measures:
+            print(f"cell {' '.join(cell)} {measure}")
+        for run, state in zip(runs, states):
+            if run.cell == cell:
+                print(f"  seed {run.seed}, {state}")
+                for command, _ in run.commands():
+                    print(f"    {prefix}python {shlex.join(command)} --gpu {gpu}")
+    told = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "interrupted", "new"))
+    print(f"{len(cells) * len(recipe.measures)} cells, {count(len(runs))}: {told}")
+
+
+if __name__ == "__main__":
+    errors.run(main)

@@ -1,0 +1,209 @@
+"""Several ranks: the shares of one, and whole runs as the launcher starts them."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pytest
+
+from models import build
+from regularizers import RegSL
+from tests.pictures import write_folder
+from tests.scripts import ROOT, tiny
+from tests.test_resume import flat
+from utils import pickles
+from utils.errors import UsageError
+from utils.losses import cross_entropies, frobenius_norm
+from utils.ranks import Ranks, alone, join
+from utils.runlog import read_rows
+
+METHODS = ("smile", "delta", "regsl")
+
+
+@dataclass(frozen=True)
+class Both(Ranks):
+    """Rank `rank` of two, who knows what the other one would send."""
+
+    other: object = None
+
+    def total(self, value):
+        return value.detach() + self.other
+
+    def gather(self, rows):
+        return paddle.concat([rows.detach(), self.other] if self.first else [self.other, rows.detach()])
+
+
+def test_the_shares_are_the_batch():
+    rows = np.arange(12)
+    assert np.array_equal(np.concatenate([rows[Ranks(rank, 3).part(12)] for rank in range(3)]), rows)
+    assert list(rows[alone.part(12)]) == list(rows)
+    for count in (5, 24):
+        with pytest.raises(UsageError, match=f"--batch_size 12.*{count} processes"):
+            Ranks(0, count).part(12)
+
+
+def test_alone_changes_nothing():
+    assert join() == alone
+    x = paddle.to_tensor([1.0, 2.0])
+    alone.average([x])
+    alone.barrier()
+    with alone.in_turn():
+        assert alone.first
+    assert alone.gather(x).tolist() == alone.total(x).tolist() == x.tolist() == [1, 2]
+    assert alone.agree(15, look=False) == 15
+
+
+def test_the_norm_of_a_batch_in_two_parts():
+    rows = np.random.default_rng(0).normal(size=(2, 3, 4))
+    norm = np.sqrt((rows**2).sum())
+    for rank in range(2):
+        x = paddle.to_tensor(rows[rank].astype("float32"), stop_gradient=False)
+        value = frobenius_norm(x, Both(rank, 2, float((rows[1 - rank] ** 2).sum())))
+        value.backward()
+        np.testing.assert_allclose(value.item(), norm, rtol=1e-6)
+        np.testing.assert_allclose(x.grad.numpy() / 2, rows[rank] / norm, rtol=1e-5)
+    x = paddle.zeros([3])
+    x.stop_gradient = False
+    frobenius_norm(x, Both(0, 2, 0.0)).backward()
+    assert x.grad.tolist() == [0, 0, 0]
+
+
+def test_images_are_weighed_within_the_whole_batch():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(0, 3, (8, 3)).astype("float32"), paddle.to_tensor(rng.integers(0, 3, 8))
+
+    def weighed(part, ranks):
+        method = RegSL(self_label=True, reweight_epoch=1)
+        method.labels, method.batch_size, method.ranks = labels, 8, ranks
+        z = paddle.to_tensor(logits[part], stop_gradient=False)
+        batch = SimpleNamespace(index=paddle.arange(8)[part], mix=None)
+        value = method.loss(None, batch, SimpleNamespace(logits=z), 0)["ce"]
+        value.backward()
+        return value.item(), z.grad.numpy()
+
+    losses = cross_entropies(paddle.to_tensor(logits), F.one_hot(labels, 3))
+    parts = [slice(0, 4), slice(4, 8)]
+    whole = weighed(slice(0, 8), alone)
+    halves = [weighed(parts[rank], Both(rank, 2, losses[parts[1 - rank]])) for rank in range(2)]
+    np.testing.assert_allclose(np.mean([value for value, _ in halves]), whole[0], rtol=1e-6)
+    np.testing.assert_allclose(np.concatenate([gradient for _, gradient in halves]) / 2, whole[1], rtol=1e-5)
+
+
+def start(*command, cwd, processes=2):
+    """Start `command` on `processes` ranks in the folder `cwd`, or as it is on one."""
+    launch = [sys.executable, "-m", "paddle.distributed.launch", "--nproc_per_node", str(processes)]
+    return subprocess.Popen(
+        [*(launch if processes > 1 else []), *map(str, command)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(*command, cwd, processes=2) -> str:
+    """Run `command` to its good end and return what it printed."""
+    process = start(*command, cwd=cwd, processes=processes)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
+    return output
+
+
+def module(name, *arguments):
+    return [sys.executable, "-m", f"tests.{name}", *arguments]
+
+
+@pytest.fixture
+def work(tmp_path):
+    """A folder with data, an odd number of images to be scored, and a source network."""
+    write_folder(tmp_path / "dataset" / "train", count=8)
+    write_folder(tmp_path / "dataset" / "test", count=3, seed=1)
+    paddle.seed(0)
+    paddle.save(build("resnet8", 5).state_dict(), str(tmp_path / "source.pdparams"))
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_two_ranks_follow_the_curve_of_one_process(work):
+    names = ("l2", "delta", "smile")
+    for processes in (1, 2):
+        run(*module("together", "plain", str(processes), "plain.pdparams", *names), cwd=work, processes=processes)
+    for name in names:
+        one, two = (read_rows(work / str(processes) / f"dataset_{name}.csv") for processes in (1, 2))
+        assert [row["step"] for row in one] == [row["step"] for row in two] == list("123456")
+        for column in ("train_loss", "train_acc", "val_loss", "val_acc"):
+            curves = [[float(row[column]) for row in rows] for rows in (one, two)]
+            np.testing.assert_allclose(curves[0], curves[1], rtol=1e-5, err_msg=f"{name} {column}")
+        assert len({row["train_loss"] for row in one}) == 6
+
+
+@pytest.mark.slow
+def test_all_ranks_hold_the_same_bits(work):
+    run(*module("together", "resnet8", "two", "source.pdparams", *METHODS), cwd=work)
+    for name in METHODS:
+        digests = [(work / "two" / f"dataset_{name}.{rank}.sha256").read_text() for rank in range(2)]
+        assert digests[0] == digests[1], name
+    state = pickles.load(work / "two" / "dataset_regsl_Last.pdparams")["regularizer"]["state"]
+    assert not np.array_equal(state["labels"], np.repeat(np.arange(3), 8))  # both ranks' corrections are in both
+
+
+@pytest.mark.slow
+def test_a_crashed_run_resumes_to_the_same_bits_and_rank_0_alone_writes(work):
+    for mode in ("whole", "crash", "resume"):
+        run(*module("interrupted", mode, str(work), "source.pdparams", *METHODS), cwd=work)
+    for name in METHODS:
+        whole, half = (
+            dict(flat(pickles.load(work / side / f"dataset_{name}_Last.pdparams"))) for side in ("whole", "half")
+        )
+        compared = [key for key in whole if key[1:].startswith(("model/", "optimizer/", "regularizer/state/", "iter"))]
+        assert len(compared) > 50
+        assert [key for key in compared if not np.array_equal(whole[key], half[key])] == [], name
+        assert (work / f"whole/dataset_{name}.csv").read_text() == (work / f"half/dataset_{name}.csv").read_text()
+        log = (work / f"whole/dataset_{name}.txt").read_text()
+        assert log.count("evaluation:") == log.count("/9)") == 1
+        assert len((work / f"whole/dataset_{name}_samples.txt").read_text().splitlines()) == 24
+        assert len(list((work / "whole_curves" / f"dataset_{name}").iterdir())) == 1
+    assert not list((work / "whole").glob(".*"))
+    assert "evaluation:" not in (work / "log" / "workerlog.1").read_text()
+
+
+@pytest.mark.slow
+def test_a_signal_stops_all_ranks_at_one_step_and_as_many_resume(work):
+    flags = tiny("--regularizer", "l2", "--pretrained", "none", "--max_iters", 5000, "--eval_frequency", 5000)
+    process = start(ROOT / "finetune.py", *flags, cwd=work)
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("step 4/"):
+            process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    last = pickles.load(work / "output" / "dataset_l2_Last.pdparams")["iter"] + 1
+    for rank in range(2):
+        assert f"stopped after step {last};" in (work / "log" / f"workerlog.{rank}").read_text(), said
+    refused = start(sys.executable, ROOT / "finetune.py", *flags, "--resume", cwd=work, processes=1)
+    assert "2 processes are now 1" in refused.communicate(timeout=120)[0]
+    assert refused.returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--batch_size", 7), "error: --batch_size 7: accepted with 2 processes are multiples of 2"),
+        (("--eval_dir", "nowhere"), "error: --eval_dir nowhere: no such folder"),
+        (("--lr", "1e30", "--max_iters", 50), "error: the loss term ce is"),
+    ],
+)
+def test_what_a_failed_rank_said_can_be_seen(work, flags, words):
+    process = start(ROOT / "finetune.py", *tiny("--regularizer", "l2", "--pretrained", "none", *flags), cwd=work)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert words in output
+    assert "Traceback" not in output

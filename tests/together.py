@@ -1,0 +1,95 @@
+"""Run finetune.py's main for several methods in this process, one rank of a run or the whole of it.
+
+python -m tests.together {plain,resnet8} FOLDER SOURCE NAME...
+
+"plain" has no batch normalisation, so several ranks must compute what one process does. Each rank leaves a digest of
+the network and of the method's state beside the run's files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+
+from utils import threads  # noqa: F401
+
+# isort: split
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+import finetune
+import models
+import regularizers
+from models.outputs import Outputs
+from tests.scripts import tiny
+
+SHORT = {
+    "alpha": 0.0,  # mixing pairs each rank's images otherwise than one process would
+    "clean_tail": 2,
+    "reg_lambda": 1.0,
+    "delta_lambda": 1.0,
+    "attention": "uniform",
+    "self_label": True,
+    "label_threshold": 0.4,
+    "correct_epoch": 1,
+    "reweight_epoch": 1,
+}
+
+
+class Plain(nn.Layer):
+    """Two convolutions and a head, nothing that depends on the other images of a batch."""
+
+    head_name = "fc"
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2D(3, 8, 3, stride=2), nn.Conv2D(8, 16, 3, stride=2)
+        self.fc = nn.Linear(16, classes)
+
+    @property
+    def head(self):
+        return self.fc
+
+    def forward(self, images):
+        coarse = F.relu(self.conv1(images))
+        fine = F.relu(self.conv2(coarse))
+        features = fine.mean(axis=[2, 3])
+        return Outputs(self.fc(features), features, (coarse, fine))
+
+
+def digest(training) -> str:
+    """Return the sha256 of everything a checkpoint of `training` would hold of the networks."""
+    value = hashlib.sha256()
+    for layer in (training.model, training.regularizer):
+        for name, tensor in layer.state_dict().items():
+            value.update(name.encode() + tensor.numpy().tobytes())
+    return value.hexdigest()
+
+
+def main(network: str, folder: str, source: str, *names: str) -> None:
+    """Train each of `names` for 6 steps, every one of them logged and scored."""
+    if network == "plain":
+        models.ARCHITECTURES["resnet8"] = Plain
+    look = finetune.look
+
+    def looking(options, training, evaluation, log, done):
+        with open(f"{folder}/{options.run}.{training.ranks.rank}.sha256", "w") as file:
+            file.write(digest(training))
+        return look(options, training, evaluation, log, done)
+
+    finetune.look = looking
+    if not os.path.exists(source):
+        paddle.seed(0)
+        paddle.save(models.build("resnet8", 5).state_dict(), source)
+    for name in names:
+        own = regularizers.arguments(name)
+        flags = [word for key, value in SHORT.items() if key in own for word in (f"--{key}", value)]
+        places = ["--save", folder, "--log_dir", f"{folder}/curves", "--cache_dir", f"{folder}/cache"]
+        often = ["--eval_frequency", 1, "--print_frequency", 1, "--pretrained", source]
+        finetune.main(tiny("--regularizer", name, *flags, *often, *places))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

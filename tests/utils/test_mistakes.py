@@ -1,0 +1,162 @@
+"""The report of a prediction set that was made by hand, and two networks compared."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.special import softmax
+
+from datasets.batches import ImageSet
+from datasets.decoded import Streamed
+from datasets.folder import scan
+from datasets.preprocess import Preprocess
+from tests.pictures import write_folder
+from utils import mistakes
+
+CLASSES = ["cat", "dog", "emu"]
+# true class by true class: what each image was taken for
+PREDICTED = {"cat": ["cat", "cat", "dog", "dog", "dog"], "dog": ["dog", "emu"] + ["dog"] * 3, "emu": ["cat"] * 5}
+MATRIX = [[2, 3, 0], [0, 4, 1], [5, 0, 0]]  # rows true, columns predicted
+
+
+def read(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def logits_for(predicted, margin=2.0):
+    return margin * np.eye(len(CLASSES), dtype="float32")[[CLASSES.index(name) for name in predicted]]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    found = scan(write_folder(tmp_path_factory.mktemp("images"), CLASSES, count=5))
+    return ImageSet.of(Streamed(found, Preprocess(32, 32)), CLASSES)
+
+
+@pytest.fixture(scope="module")
+def report(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out") / "report"
+    logits = logits_for(sum(PREDICTED.values(), []))
+    logits[5] *= 3  # a dog, right and sure
+    logits[12] *= 4  # an emu, wrong and sure
+    return folder, logits, mistakes.write(folder, images, logits, top_k=2)
+
+
+def test_the_confusion_matrix_is_the_known_one(report):
+    folder, _, accuracy = report
+    header, *rows = read(folder / "confusion.csv")
+    assert header == ["true class (rows), predicted class (columns)", *CLASSES]
+    assert [row[0] for row in rows] == CLASSES
+    assert [[int(cell) for cell in row[1:]] for row in rows] == MATRIX
+    assert accuracy == pytest.approx((40 + 80 + 0) / 3)
+
+
+def test_the_classes_and_pairs_are_those_of_the_matrix(report):
+    folder, _, _ = report
+    assert read(folder / "per_class.csv") == [
+        ["class", "images", "correct", "accuracy", "most_confused_with", "confused_images"],
+        ["cat", "5", "2", "40.00", "dog", "3"],
+        ["dog", "5", "4", "80.00", "emu", "1"],
+        ["emu", "5", "0", "0.00", "cat", "5"],
+    ]
+    assert read(folder / "confused_pairs.csv") == [
+        ["true", "predicted", "images", "share"],
+        ["emu", "cat", "5", "100.00"],
+        ["cat", "dog", "3", "60.00"],
+        ["dog", "emu", "1", "20.00"],
+    ]
+
+
+def test_the_predictions_are_listed_by_image(report, images):
+    folder, logits, _ = report
+    header, *rows = read(folder / "predictions.csv")
+    assert header == ["path", "true", "predicted", "probability", "predicted_2", "probability_2"]
+    assert [row[0] for row in rows] == [f"{name}/{i:03d}.png" for name in CLASSES for i in range(5)]
+    assert [row[1] for row in rows] == [name for name in CLASSES for _ in range(5)]
+    assert [row[2] for row in rows] == sum(PREDICTED.values(), [])
+    sure = math.exp(8) / (math.exp(8) + 2)
+    assert rows[12][3:] == [f"{sure:.6f}", "dog", f"{(1 - sure) / 2:.6f}"]  # of equal ones the first
+
+
+def test_the_worst_image_comes_first(report, images, tmp_path, monkeypatch):
+    _, logits, _ = report
+    seen = []
+    monkeypatch.setattr(mistakes.pictures, "contact_sheet", lambda path, title, tiles: seen.extend(tiles))
+    mistakes.worst_picture(tmp_path / "w.png", images, logits, limit=15)
+    assert str(seen[0].path).endswith("emu/002.png")
+    assert seen[0].name == "cat"
+    assert seen[0].note == f"true: emu ({100 / (math.exp(8) + 2):.1f} %)"
+    assert seen[0].share == pytest.approx(softmax([8.0, 0, 0])[0])
+    assert [tile.colour for tile in seen] == [mistakes.pictures.RED] * 9 + [mistakes.pictures.GREEN] * 6
+    assert str(seen[-1].path).endswith("dog/000.png")
+
+
+def test_the_report_has_its_pictures(report):
+    folder, _, _ = report
+    names = {"per_class.csv", "confusion.csv", "confused_pairs.csv", "predictions.csv", "confusion.png", "worst.png"}
+    assert {path.name for path in folder.iterdir()} == names
+    for name in ("confusion.png", "worst.png"):
+        with Image.open(folder / name) as picture:
+            assert picture.size[0] > 300
+
+
+def test_a_class_without_images_has_no_accuracy():
+    matrix = mistakes.confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 3)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert mistakes.mean_class_accuracy(matrix) == 75
+    assert [row["accuracy"] for row in mistakes.per_class(matrix, CLASSES)] == ["50.00", "100.00", ""]
+    assert [row["most_confused_with"] for row in mistakes.per_class(matrix, CLASSES)] == ["dog", "", ""]
+
+
+def test_without_mistakes_there_are_no_pairs():
+    assert mistakes.confused_pairs(np.diag([2, 3, 4]), CLASSES) == []
+
+
+def test_of_equal_pairs_the_first_comes_first():
+    pairs = mistakes.confused_pairs(np.array([[5, 2, 2], [2, 5, 0], [3, 0, 5]]), CLASSES)
+    assert [(row["true"], row["predicted"]) for row in pairs] == [
+        ("emu", "cat"),
+        ("cat", "dog"),
+        ("cat", "emu"),
+        ("dog", "cat"),
+    ]
+
+
+def two(only_a, only_b, both, neither):
+    """Return logits of A and B and labels with so many images of each kind."""
+    labels = np.zeros(only_a + only_b + both + neither, dtype="int64")
+    a = ["cat"] * only_a + ["dog"] * only_b + ["cat"] * both + ["emu"] * neither
+    b = ["dog"] * only_a + ["cat"] * only_b + ["cat"] * both + ["dog"] * neither
+    return logits_for(a), logits_for(b), labels
+
+
+def test_mcnemar_by_hand():
+    result = mistakes.compare(*two(only_a=1, only_b=8, both=60, neither=11))
+    assert (result.correct_a, result.correct_b, result.only_a, result.only_b, result.count) == (61, 68, 1, 8, 80)
+    assert result.p_value == pytest.approx(2 * (1 + 9) / 2**9)  # no or one head in nine, either side
+    assert result.difference == pytest.approx(100 * 7 / 80)
+    turned = mistakes.compare(*two(only_a=8, only_b=1, both=60, neither=11))
+    assert turned.p_value == result.p_value
+    assert turned.difference == -result.difference
+
+
+def test_the_interval_is_that_of_the_images(monkeypatch):
+    a, b, labels = two(only_a=40, only_b=90, both=500, neither=370)
+    result = mistakes.compare(a, b, labels)
+    kinds = np.array([-1.0] * 40 + [1.0] * 90 + [0.0] * 870)
+    error = 100 * kinds.std() / math.sqrt(1000)
+    assert result.low == pytest.approx(result.difference - 1.96 * error, abs=0.1)
+    assert result.high == pytest.approx(result.difference + 1.96 * error, abs=0.1)
+    assert "B - A = +5.00 points" in str(result)
+    monkeypatch.setattr(mistakes, "RESAMPLES", 20)  # so few that the seed shows
+    few = mistakes.compare(a, b, labels)
+    assert mistakes.compare(a, b, labels) == few
+    assert mistakes.compare(a, b, labels, seed=1) != few
+
+
+def test_two_that_are_right_on_the_same_images_do_not_differ():
+    result = mistakes.compare(*two(only_a=0, only_b=0, both=3, neither=1))
+    assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)

@@ -1,0 +1,101 @@
+"""What runs need before they start: folders of images, weights, the embedded task, subsets to be scored on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from datasets.official import DATA_SETS
+from models.weights import locate
+from utils import embedded
+from utils.errors import DataError, Failure, UsageError, WeightsError
+from utils.recipes import Recipe
+from utils.runs import Run
+from utils.scheduler import PAUSE, in_use
+
+
+def check(recipe: Recipe, runs: list[Run]) -> None:
+    """Check that every run's options mean something to `finetune.py`.
+
+    Raises:
+        UsageError: naming the recipe and the cell.
+    """
+    for run in {run.cell: run for run in runs}.values():
+        try:
+            run.parsed()
+        except WeightsError:
+            pass  # which files are there is for `obstacles` to say
+        except UsageError as error:
+            raise UsageError(f"{recipe.path}: {' '.join(run.cell)}: {error}") from None
+
+
+def obstacles(runs: list[Run]) -> dict[str, Failure]:
+    """Return the names of the runs that cannot be, each with the reason; weights are fetched that are not there yet."""
+    known: dict[tuple, Failure | None] = {}
+    found = {}
+    for run in runs:
+        key = (run.cell.dataset, *(run.settings.get(flag) for flag in ("pretrained", "model_arch")))
+        if key not in known:
+            known[key] = _obstacle(run)
+        if known[key] is not None:
+            found[run.name] = known[key]
+    return found
+
+
+def _obstacle(run: Run) -> Failure | None:
+    if "embedded" in run.dataset:
+        return None
+    for part in ("train", "test"):
+        if not os.path.isdir(run.folder(part)):
+            return DataError(f"{run.cell.dataset}: no folder {run.folder(part)}; {_how_to_make(run)}")
+    try:
+        options = run.parsed()
+        if options.pretrained != "none":
+            locate(options.pretrained, options.model_arch)
+    except WeightsError as failure:
+        fetch = run.dataset.get("fetch")
+        return WeightsError(f"{run.cell.dataset}: {failure}" + (f"; it is at {fetch}" if fetch else ""))
+    return None
+
+
+def _how_to_make(run: Run) -> str:
+    folder, name = os.path.dirname(run.folder("train")), run.dataset["folder"]
+    if name in DATA_SETS:
+        return f"make it with: python -m datasets.prepare {name} --archive FILE ... --out {folder}"
+    return f"expected are {folder}/train/CLASS/ and {folder}/test/CLASS/"
+
+
+def provide(runs: list[Run], gpu: int) -> None:
+    """Draw the letters, train the network they start from, link the subsets; what is there stays as it is.
+
+    Raises:
+        Failure: the source network cannot be trained.
+    """
+    for cache_dir in sorted({run.cache_dir for run in runs if "embedded" in run.dataset}):
+        _wait_for(Path(embedded.source_path(cache_dir)).with_name("latin_l2.txt"))
+        embedded.prepare(cache_dir, gpu)
+    for run in runs:
+        if any(score["images"] == "train" for score in run.recipe.scores.values()):
+            with contextlib.suppress(Failure):  # training fails for the same reason, and is reported
+                run.link_subset()
+
+
+def _wait_for(log: Path) -> None:
+    """Wait for a source network that an earlier call, killed itself, has left in training."""
+    if in_use(log):
+        print(f"waiting for another process, which is still writing {log}", flush=True)
+        while in_use(log):
+            time.sleep(PAUSE)
+
+
+def same_images(run: Run) -> None:
+    """Check that a finished run was trained in the folder that it would be trained in now.
+
+    Raises:
+        UsageError: it was another one.
+    """
+    then, now = run.summary()["options"]["train_dir"], run.folder("train")
+    if "folder" in run.dataset and os.path.realpath(then) != os.path.realpath(now):
+        raise UsageError(f"{run.save} was trained on {then}, asked for is {now}; give another --out, or --data_root")

@@ -1,0 +1,147 @@
+"""Pictures of what a network said: contact sheets of images, and the confusion matrix."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from utils.files import replacing
+
+BLUE, GREEN, RED = "#2f6db3", "#3a8f4f", "#c0392b"
+
+_THUMB, _GAP, _CAPTION = 160, 18, 46  # pixels
+_INK, _GREY, _PAPER, _MOUNT = "#222222", "#767676", "#ffffff", "#eeeeee"
+
+
+class Tile(NamedTuple):
+    """One image of a sheet.
+
+    Attributes:
+        path: the image file.
+        name: what it was said to be.
+        share: the probability of that, 0 to 1.
+        note: a second, quieter line.
+        colour: of the bar that shows `share`.
+    """
+
+    path: str | os.PathLike
+    name: str
+    share: float
+    note: str
+    colour: str = BLUE
+
+
+def contact_sheet(path: str | os.PathLike, title: str, tiles: Sequence[Tile]) -> None:
+    """Draw `tiles` row by row as a PNG, each whole image in a square with name, probability and note below it."""
+    columns = min(10, max(4, math.ceil(math.sqrt(1.4 * len(tiles)))))
+    rows = math.ceil(len(tiles) / columns)
+    across, down, top = _THUMB + _GAP, _THUMB + _CAPTION + _GAP, 58
+    page = Image.new("RGB", (_GAP + columns * across, top + rows * down), _PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((_GAP, 18), _shortened(title, _font(18, True), page.width - 2 * _GAP), _INK, _font(18, True))
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        left, upper = _GAP + column * across, top + row * down
+        page.paste(_thumbnail(tile.path), (left, upper))
+        _caption(draw, tile, left, upper + _THUMB)
+    with replacing(path) as temporary:
+        page.save(temporary, format="PNG")
+
+
+def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, classes: Sequence[str]) -> None:
+    """Draw how often each true class (row) was taken for each class (column) as a PNG.
+
+    Args:
+        path: the file.
+        matrix: numbers of images, [K, K].
+        classes: the K names; above 400 classes only every second, third ... is written.
+    """
+    from matplotlib.figure import Figure  # takes half a second: only where a picture is drawn
+    from matplotlib.patches import Patch
+
+    count = len(classes)
+    cell = min(0.45, max(0.11, 10 / count), 44 / count)  # inches
+    points = min(9, max(0.11, cell) * 57)
+    figure = Figure(figsize=(max(3.5, count * cell) + 1.5, max(3, count * cell) + 1.7), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(_shades(matrix), interpolation="nearest")
+    places = range(0, count, math.ceil(count / 400))
+    names = [printable(classes[place]).replace("$", r"\$") for place in places]
+    axes.set_xticks(places, names, rotation=90, fontsize=points)
+    axes.set_yticks(places, names, fontsize=points)
+    axes.set_xticks(np.arange(count - 1) + 0.5, minor=True)
+    axes.set_yticks(np.arange(count - 1) + 0.5, minor=True)
+    axes.grid(which="minor", color="#e4e4e4", linewidth=0.4)
+    axes.tick_params(which="both", length=0)
+    if count <= 40:
+        for row, column in zip(*matrix.nonzero()):
+            dark = matrix[row, column] > 0.4 * matrix[row].sum()
+            colour = _PAPER if dark else _INK
+            axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=points, color=colour)
+    axes.set_xlabel("predicted class (columns)")
+    axes.set_ylabel("true class (rows)")
+    legend = [Patch(color=BLUE, label="right"), Patch(color=RED, label="wrong")]
+    figure.legend(handles=legend, loc="outside upper center", ncols=2, title="darker: a larger share of the row")
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script the font has not
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def _shades(matrix: np.ndarray) -> np.ndarray:
+    """Return a colour for each cell: [K, K, 3] from white to blue on the diagonal, to red elsewhere."""
+    from matplotlib.colors import to_rgb
+
+    share = np.sqrt(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))  # a single image stays visible
+    full = np.where(np.eye(len(matrix), dtype=bool)[:, :, None], to_rgb(BLUE), to_rgb(RED))
+    return 1 - share[:, :, None] * (1 - full)
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line, without the bytes of a file name that are no UTF-8."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+
+
+def _thumbnail(path) -> Image.Image:
+    with Image.open(path) as image:
+        whole = ImageOps.contain(image.convert("RGB"), (_THUMB, _THUMB), Image.Resampling.BICUBIC)
+    mount = Image.new("RGB", (_THUMB, _THUMB), _MOUNT)
+    mount.paste(whole, ((_THUMB - whole.width) // 2, (_THUMB - whole.height) // 2))
+    return mount
+
+
+def _caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
+    draw.rectangle((left, top + 3, left + _THUMB - 1, top + 6), fill=_MOUNT)
+    filled = round(_THUMB * min(max(tile.share, 0), 1))
+    if filled:
+        draw.rectangle((left, top + 3, left + filled - 1, top + 6), fill=tile.colour)
+    share, plain = f"{100 * tile.share:.0f} %", _font(12)
+    width = math.ceil(plain.getlength(share))
+    draw.text((left + _THUMB - width, top + 11), share, tile.colour, plain)
+    draw.text((left, top + 11), _shortened(tile.name, _font(12, True), _THUMB - width - 6), _INK, _font(12, True))
+    draw.text((left, top + 28), _shortened(tile.note, _font(10), _THUMB), _GREY, _font(10))
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Return `text`, its end cut off where it is longer than `width` pixels."""
+    text = printable(text)
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+@cache
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    import matplotlib  # it ships the fonts
+
+    face = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", face)), size)

@@ -1,0 +1,28 @@
+"""What a recipe leaves below its folder: results.csv, table.md and table.png."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from utils import dotplot, tables
+from utils.files import write_text
+from utils.recipes import Recipe
+from utils.runs import Run, finished
+
+PICTURE = "table.png"
+
+
+def write(recipe: Recipe, out: Path) -> str:
+    """Write the three files from what is finished below `out`; return the table as Markdown."""
+    runs = finished(recipe, out)
+    cells = tables.collect(recipe, runs)
+    table = tables.markdown(recipe, cells, len(runs), PICTURE)
+    write_text(out / "results.csv", tables.results(recipe, runs))
+    write_text(out / "table.md", table)
+    dotplot.draw(out / PICTURE, recipe, cells)
+    return table
+
+
+def values(run: Run) -> str:
+    """Return the measures of a finished run in one line."""
+    return ", ".join(f"{name} {value:.{tables.digits(run.recipe, name)}f}" for name, value in run.values().items())

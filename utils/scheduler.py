@@ -1,0 +1,164 @@
+"""Many commands on a few devices: one process for each device, failures noted, signals handed on."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import Interrupted
+from utils.signals import Stop
+
+PAUSE = 0.1  # seconds between two looks at the processes
+# asks Linux for SIGTERM when the parent dies (PR_SET_PDEATHSIG is 1), then becomes the command
+_BIND = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
+    "os.getppid() == int(sys.argv[1]) or sys.exit(143); os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Commands to be run one after the other.
+
+    Attributes:
+        name: what tells it from the others.
+        commands: each command without its device, and the file that is there when it has done its work.
+        stderr: the file that their errors go to.
+        locked: the file that a process keeps locked while it works on the same.
+    """
+
+    name: str
+    commands: list[tuple[list[str], Path]]
+    stderr: Path
+    locked: Path
+
+    def next(self) -> tuple[list[str], Path] | None:
+        """Return the first command that has not done its work; None when all have."""
+        return next((entry for entry in self.commands if not entry[1].exists()), None)
+
+
+@dataclass
+class _Working:
+    job: Job
+    product: Path
+    process: subprocess.Popen
+    began: float
+
+
+class Pool:
+    """Runs jobs, at most one on each device at a time.
+
+    When this process dies of a signal that it cannot hand on, the system sends SIGTERM to the others, and they save
+    and stop (on Linux; elsewhere they go on to their end).
+
+    Args:
+        devices: the number after `--gpu` for each process.
+        ended: called with each job that has ended, its seconds, and the reason when it failed.
+        say: called with what a person is to read.
+    """
+
+    def __init__(
+        self,
+        devices: list[int],
+        ended: Callable[[Job, float, str | None], None],
+        say: Callable[[str], None] = print,
+    ):
+        self.devices, self.ended, self.say = devices, ended, say
+        self.working: dict[int, _Working] = {}  # by position in `devices`
+        self.told = False
+
+    def run(self, jobs: list[Job]) -> None:
+        """Run `jobs` in order, as far as devices are free; a failure ends one job, not the others.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, when every process has saved and stopped.
+        """
+        waiting, forwarded = list(jobs), False
+        with Stop() as stop:
+            try:
+                while self.working or (waiting and not stop.signal):
+                    if not stop.signal:
+                        self._fill(waiting)
+                    elif not forwarded:
+                        self._forward(stop.signal)
+                        forwarded = True
+                    time.sleep(PAUSE)
+                    self._look(stopping=stop.signal is not None)
+            finally:
+                self._forward(signal.SIGKILL)  # nothing is left, unless there was an error here or a second SIGINT
+        if stop.signal:
+            raise Interrupted(stop.signal, "every process has saved and stopped; the same command goes on from there")
+
+    def _fill(self, waiting: list[Job]) -> None:
+        for slot in range(len(self.devices)):
+            free = next((job for job in waiting if slot not in self.working and not in_use(job.locked)), None)
+            if free is not None:
+                waiting.remove(free)
+                self._start(slot, free, time.monotonic())
+        if waiting and not self.working and not self.told:
+            self.say(f"waiting for another process, which is still writing {waiting[0].locked}")
+            self.told = True
+
+    def _start(self, slot: int, job: Job, began: float) -> None:
+        command, product = job.next()
+        job.stderr.parent.mkdir(parents=True, exist_ok=True)
+        with open(job.stderr, "wb") as stderr:
+            process = subprocess.Popen(
+                _bound([*command, "--gpu", str(self.devices[slot])]),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                start_new_session=True,  # a terminal's Ctrl-C must reach them once, from here
+            )
+        self.working[slot] = _Working(job, product, process, began)
+
+    def _look(self, stopping: bool) -> None:
+        for slot, work in list(self.working.items()):
+            code = work.process.poll()
+            if code is None:
+                continue
+            del self.working[slot]
+            if code == 0 and work.job.next() is not None and work.product.exists() and not stopping:
+                self._start(slot, work.job, work.began)
+            elif code == 0 and work.job.next() is None:
+                self.ended(work.job, time.monotonic() - work.began, None)
+            elif not stopping:
+                self.ended(work.job, time.monotonic() - work.began, _reason(work, code))
+
+    def _forward(self, number: int) -> None:
+        for work in self.working.values():
+            work.process.send_signal(number)
+        if number == signal.SIGKILL:
+            for work in self.working.values():
+                work.process.wait()
+
+
+def _bound(command: list[str]) -> list[str]:
+    """Return `command` such that it does not outlive this process."""
+    return [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid()), *command] if sys.platform == "linux" else command
+
+
+def _reason(work: _Working, code: int) -> str:
+    lines = work.job.stderr.read_text(encoding="utf-8", errors="replace").split("\n")
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    how = f"exit code {code}" if code > 0 else f"signal {-code}" if code else f"it has not written {work.product}"
+    return f"{said} ({how})" if said else how
+
+
+def in_use(path: Path) -> bool:
+    """Return whether a process keeps `path` locked, as `RunLog` does while it is open."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

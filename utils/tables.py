@@ -1,0 +1,124 @@
+"""Measured beside published: the runs as CSV, the cells as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from dataclasses import dataclass
+
+from utils.recipes import Cell, Recipe
+from utils.runs import Run
+
+COLUMNS = ("last_acc", "best_acc", "best_step", "samples_sha256", "run")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of one cell over its seeds.
+
+    Attributes:
+        values: of the finished runs, by seed.
+        published: the published number and its deviation as they are written, empty where there is none.
+    """
+
+    values: list[float]
+    published: tuple[str, str]
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the seeds; None without a run."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation, over n - 1; None with fewer than two runs."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+
+def collect(recipe: Recipe, runs: list[Run]) -> dict[tuple[Cell, str], Measured]:
+    """Return every measure of every cell, from the finished `runs`."""
+    values = {(cell, name): [] for cell in recipe.cells() for name in recipe.measures}
+    for run in runs:
+        for name, value in run.values().items():
+            values[run.cell, name].append(value)
+    return {key: Measured(found, recipe.published.get(key, ("", ""))) for key, found in values.items()}
+
+
+def results(recipe: Recipe, runs: list[Run]) -> str:
+    """Return one line of CSV for each of `runs`; the same runs give the same text, however they came about."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*Cell._fields, "seed", *recipe.measures, *COLUMNS])
+    for run in runs:
+        summary = run.summary()
+        last, best = summary["last"]["acc"], summary["best"]["acc"]
+        numbers = [f"{value:.6g}" for value in (*run.values().values(), last, best)]
+        writer.writerow([*run.cell, run.seed, *numbers, summary["best"]["step"], summary["samples_sha256"], run.name])
+    return text.getvalue()
+
+
+def markdown(recipe: Recipe, cells: dict[tuple[Cell, str], Measured], runs: int, picture: str) -> str:
+    """Return `cells` as Markdown, one part for each data set, protocol and measure, with the name of their picture."""
+    lines = [f"# {recipe.title}", ""]
+    if recipe.note:
+        lines += [recipe.note, ""]
+    lines += [f"Measured: {_measured(recipe)}; mean ± sample standard deviation over the seeds.", ""]
+    if recipe.published:
+        lines += ["Published: as it was printed. Difference: measured - published.", ""]
+    lines += [f"![measured and published]({picture})", ""]
+    for dataset, protocol, name in columns(recipe):
+        lines += [
+            f"## {', '.join(titles(recipe, dataset, protocol, name))}",
+            "",
+            *_table(recipe, cells, dataset, protocol, name),
+            "",
+        ]
+    done = sum(1 for measured in cells.values() if measured.values)
+    lines.append(f"{runs} finished runs; {done} of {len(cells)} cells have a number.")
+    return "\n".join(lines) + "\n"
+
+
+def columns(recipe: Recipe) -> list[tuple[str, str, str]]:
+    """Return each data set, protocol and measure that the methods are compared on."""
+    return [(d, p, m) for d in recipe.datasets for p in recipe.protocols for m in recipe.measures]
+
+
+def titles(recipe: Recipe, dataset: str, protocol: str, measure: str) -> list[str]:
+    """Return what heads a column; the measure only where there are several."""
+    found = [recipe.datasets[dataset]["title"], recipe.protocols[protocol]["title"]]
+    return found + ([recipe.measures[measure]["title"]] if len(recipe.measures) > 1 else [])
+
+
+def digits(recipe: Recipe, measure: str) -> int:
+    """Return how many digits behind the point the numbers of `measure` are shown with."""
+    return int(recipe.measures[measure].get("digits", "2"))
+
+
+def _measured(recipe: Recipe) -> str:
+    """Say what was measured, and where it was chosen on the images that it is reported on."""
+    measures = [entry["title"] for entry in recipe.measures.values()]
+    chosen = any(entry["from"].startswith("best.") for entry in recipe.measures.values())
+    caution = " (the best of a run's evaluations: chosen on the very images it is reported on)"
+    return ", ".join(measures) + (caution if chosen else "")
+
+
+def _table(recipe: Recipe, cells, dataset: str, protocol: str, name: str) -> list[str]:
+    rows = {method: cells[Cell(dataset, protocol, method), name] for method in recipe.methods}
+    compared = any(row.published[0] for row in rows.values())
+    head = ["method", "measured", "seeds", *(["published", "difference"] if compared else [])]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for method, row in rows.items():
+        mean, deviation, places = row.mean, row.deviation, digits(recipe, name)
+        shown = "" if mean is None else f"{mean:.{places}f}"
+        texts = [
+            recipe.methods[method]["title"],
+            shown if deviation is None else f"{shown} ± {deviation:.{places}f}",
+            str(len(row.values)) if row.values else "",
+        ]
+        if compared:
+            number, spread = row.published
+            texts.append(f"{number} ± {spread}" if spread else number)
+            texts.append(f"{mean - float(number):+.{places}f}" if number and mean is not None else "")
+        lines.append("| " + " | ".join(texts) + " |")
+    return lines
