@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import paddle
 import paddle.nn.functional as F
 from paddle import nn
 from paddle.vision.models.resnet import BasicBlock
@@ -20,7 +21,9 @@ class Shortcut(nn.Layer):
 
     def forward(self, x):
         """Map [B, C, H, W] to [B, C + new_channels, ceil(H/2), ceil(W/2)]."""
-        return F.pad(x[:, :, ::2, ::2], [0, 0, 0, self.new_channels, 0, 0, 0, 0])
+        x = x[:, :, ::2, ::2]
+        zeros = paddle.zeros_like(x[:, :1]).expand([-1, self.new_channels, -1, -1])
+        return paddle.concat([x, zeros], axis=1)  # F.pad overwrites foreign memory under oneDNN, in an exported network
 
 
 class ResNetCIFAR(nn.Layer):

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import warnings
+import zlib  # noqa: F401  PaddlePaddle 2.6 brings one of its own, which a later import would be given
 
 if "OMP_NUM_THREADS" not in os.environ:
     processes = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
