@@ -11,7 +11,7 @@ import contextlib
 import sys
 import time
 
-from utils import threads  # noqa: F401  it sets the number of threads, so it comes before paddle
+from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
 
 # isort: split
 from datasets import sets

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from utils import threads  # noqa: F401  it sets the number of threads, so it comes before paddle
+from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
 
 # isort: split
 import numpy as np

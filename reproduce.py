@@ -14,17 +14,18 @@ import shutil
 import sys
 from pathlib import Path
 
-from utils import threads  # noqa: F401  it sets the number of threads, so it comes before paddle
+from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
 
 # isort: split
 import paddle
 
-from utils import budget, errors, needs, recipes, report
+from reproduction import budget, needs, recipes, report
+from reproduction.progress import Progress, count
+from reproduction.recipes import Recipe
+from reproduction.runs import Run, finished
+from reproduction.scheduler import Job, Pool
+from utils import errors
 from utils.commandline import Parser
-from utils.progress import Progress, count
-from utils.recipes import Recipe
-from utils.runs import Run, finished
-from utils.scheduler import Job, Pool
 
 ROOT = Path(__file__).resolve().parent
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from utils import threads  # noqa: F401  it sets the number of threads, so it comes before paddle
+from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
 
 # isort: split
 from datasets.batches import ImageSet

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a file, only its own folder is searched
 
-from utils import threads  # noqa: F401  it sets the number of threads, so it comes before paddle
+from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
 
 # isort: split
 import argparse

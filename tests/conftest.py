@@ -4,4 +4,4 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import utils.threads  # noqa: E402, F401
+import utils.startup  # noqa: E402, F401

@@ -15,7 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
-from utils import threads  # noqa: F401
+from utils import startup  # noqa: F401
 
 # isort: split
 import finetune

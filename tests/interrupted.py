@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from utils import threads  # noqa: F401
+from utils import startup  # noqa: F401
 
 # isort: split
 import finetune

@@ -16,12 +16,13 @@ import yaml
 
 import reproduce
 from models import build
+from reproduction import recipes
+from reproduction.runs import Run
+from reproduction.scheduler import in_use
 from tests.datasets import official
 from tests.pictures import write_folder
 from tests.scripts import ROOT, command, run
-from utils import errors, recipes
-from utils.runs import Run
-from utils.scheduler import in_use
+from utils import errors
 
 RECIPE = """
 title: Pets

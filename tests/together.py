@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 
-from utils import threads  # noqa: F401
+from utils import startup  # noqa: F401
 
 # isort: split
 import paddle

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from datasets.folder import scan
 from datasets.sampling import subset
+from reproduction.recipes import Cell, Recipe, digest
 from utils import embedded, options
-from utils.recipes import Cell, Recipe, digest
 
 CACHE_DIR = "./cache"  # the default of finetune.py
 

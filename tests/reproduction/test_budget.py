@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from utils import budget
-from utils.budget import Times, clock
-from utils.progress import Progress
-from utils.runs import Run
+from reproduction import budget
+from reproduction.budget import Times, clock
+from reproduction.progress import Progress
+from reproduction.runs import Run
 
 OPTIONS = {"model_arch": "resnet8", "image_size": 32, "batch_size": 8, "batch_size_eval": 4, "max_iters": 100}
 

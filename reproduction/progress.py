@@ -6,7 +6,7 @@ import sys
 
 from tqdm import tqdm
 
-from utils.budget import clock
+from reproduction.budget import clock
 
 
 class Progress:

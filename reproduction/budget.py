@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from utils import threads  # noqa: F401  it sets the number of threads, so it comes before paddle
+from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
 
 # isort: split
 import paddle
@@ -22,12 +22,12 @@ import paddle
 from datasets.folder import scan
 from models import build
 from regularizers import Regularizer
+from reproduction.runs import Run
 from utils import device, errors
 from utils.commandline import Parser, number
 from utils.evaluation import eval_mode
 from utils.losses import cross_entropy
 from utils.optim import Optimizer
-from utils.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORK = ("model_arch", "image_size", "batch_size", "batch_size_eval")  # the options that are timed
@@ -101,7 +101,7 @@ def _count(folder: str) -> int:
 def measure(options, gpu: int) -> Times | None:
     """Time the network of `options` on device `gpu` in another process; None when that fails."""
     flags = [word for name in NETWORK for word in (f"--{name}", str(getattr(options, name)))]
-    command = [sys.executable, "-m", "utils.budget", *flags, "--gpu", str(gpu)]
+    command = [sys.executable, "-m", "reproduction.budget", *flags, "--gpu", str(gpu)]
     began = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:

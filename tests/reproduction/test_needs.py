@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from reproduction import needs
+from reproduction.recipes import Cell, load
+from reproduction.runs import Run
 from tests.scripts import ROOT
-from utils import embedded, needs
+from utils import embedded
 from utils.errors import DataError, UsageError, WeightsError
-from utils.recipes import Cell, load
-from utils.runs import Run
 
 
 def runs(name, tmp_path, **only):

@@ -7,8 +7,8 @@ import io
 import statistics
 from dataclasses import dataclass
 
-from utils.recipes import Cell, Recipe
-from utils.runs import Run
+from reproduction.recipes import Cell, Recipe
+from reproduction.runs import Run
 
 COLUMNS = ("last_acc", "best_acc", "best_step", "samples_sha256", "run")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from reproduction.scheduler import Job, Pool, in_use
 from tests.scripts import ROOT
 from utils.errors import Interrupted
-from utils.scheduler import Job, Pool, in_use
 
 WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(' '.join(sys.argv[2:]))"
 FAIL = "import sys; print('first', file=sys.stderr); sys.exit('the last line')"
@@ -45,7 +45,7 @@ def run(jobs, devices=(-1,)):
 
 def in_another_process(folder):
     """Start three long jobs on two devices, in a process that leaves with the exit code of an interruption."""
-    code = "import sys; from tests.utils import test_scheduler; test_scheduler.long_jobs(sys.argv[1])"
+    code = "import sys; from tests.reproduction import test_scheduler; test_scheduler.long_jobs(sys.argv[1])"
     return subprocess.Popen([sys.executable, "-c", code, str(folder)], cwd=ROOT)
 
 

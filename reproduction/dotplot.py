@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
+from reproduction.recipes import Cell, Recipe
+from reproduction.tables import Measured, columns, titles
 from utils.files import replacing
-from utils.recipes import Cell, Recipe
-from utils.tables import Measured, columns, titles
 
 MEASURED, PUBLISHED = "#1f5a94", "#c05a1c"
 CHARACTERS = 13  # in an inch of the title

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from utils import dotplot, tables
+from reproduction import dotplot, tables
+from reproduction.recipes import Recipe
+from reproduction.runs import Run, finished
 from utils.files import write_text
-from utils.recipes import Recipe
-from utils.runs import Run, finished
 
 PICTURE = "table.png"
 

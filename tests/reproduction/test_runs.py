@@ -9,10 +9,10 @@ import pytest
 import test as scoring_script
 from datasets.folder import scan
 from datasets.sampling import subset
+from reproduction.recipes import Cell, load
+from reproduction.runs import Run, finished
 from tests.pictures import write_folder
 from tests.scripts import ROOT
-from utils.recipes import Cell, load
-from utils.runs import Run, finished
 
 RECIPE = """
 threads: 1

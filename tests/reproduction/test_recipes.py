@@ -6,11 +6,11 @@ import csv
 
 import pytest
 
+from reproduction import needs
+from reproduction.recipes import Cell, load
+from reproduction.runs import Run
 from tests.scripts import ROOT
-from utils import needs
 from utils.errors import UsageError
-from utils.recipes import Cell, load
-from utils.runs import Run
 
 CELLS = {
     "table2": 108,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reproduction import report, tables
+from reproduction.recipes import Cell, load
+from reproduction.runs import Run, finished
 from tests.scripts import ROOT
-from utils import report, tables
-from utils.recipes import Cell, load
-from utils.runs import Run, finished
 
 GRID = """
 datasets: {birds: {title: Birds, folder: birds}, cars: {folder: cars}}

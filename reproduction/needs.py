@@ -9,11 +9,11 @@ from pathlib import Path
 
 from datasets.official import DATA_SETS
 from models.weights import locate
+from reproduction.recipes import Recipe
+from reproduction.runs import Run
+from reproduction.scheduler import PAUSE, in_use
 from utils import embedded
 from utils.errors import DataError, Failure, UsageError, WeightsError
-from utils.recipes import Recipe
-from utils.runs import Run
-from utils.scheduler import PAUSE, in_use
 
 
 def check(recipe: Recipe, runs: list[Run]) -> None:

@@ -1,0 +1,1 @@
+"""What `reproduce.py` is made of: recipes, their runs, what they need, how they are run, the tables."""

@@ -1,0 +1,122 @@
+"""The benchmarks at their smallest: that they run and say what they promise, not what they measure."""
+
+import json
+import mmap
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import in_turns, memory, steps, write_photographs
+from benchmarks import input as chains
+from regularizers import REGULARIZERS
+from tests.scripts import run
+from utils.errors import Failure, UsageError
+
+
+def measured(line, cwd):
+    """Run a benchmark; return what it prints and what it writes."""
+    done = run(*line.split(), "--json", "out.json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((cwd / "out.json").read_text())
+    assert content["cores"] == os.cpu_count()
+    assert content["threads"] == os.environ["OMP_NUM_THREADS"]
+    assert {"paddle", "numpy"} <= content["versions"].keys()
+    return done.stdout, content
+
+
+def test_steps_measures_every_method(tmp_path):
+    size = "--model_arch resnet8 --image_size 32 --batch_size 4 --classes 3"
+    printed, content = measured(f"benchmarks/steps.py {size} --repeats 2 --attention", tmp_path)
+    lines = [line.split() for line in printed.splitlines()]
+    assert lines[0] == ["method", "ms", "x", "L2", "x", "floor", "at", "most"]
+    names = [*REGULARIZERS, "eval forward"]
+    assert [row["method"] for row in content["steps"]] == names
+    assert [line[0] for line in lines[1:12]] == names[:11]
+    assert all(len(content["seconds"][name]) == 2 and min(content["seconds"][name]) > 0 for name in names)
+    assert lines[14] == ["64", "images", "ms", "x", "forward", "less", "than"]
+    assert content["attention"]["forwards"] > 0
+
+
+def test_steps_refuses_an_unknown_method():
+    with pytest.raises(UsageError, match="no method 'l3'"):
+        steps.main(["--methods", "l2,l3"])
+
+
+def test_the_floor_is_an_l2_step_and_the_forwards_a_method_needs(capsys):
+    times = {"l2": [3.0, 9.0, 1.0], "bss": [6.0], "smile": [5.0, 7.0, 6.0], "fe": [2.0], "eval forward": [1.0]}
+    rows = {row["method"]: row for row in steps.steps_report(times)["steps"]}
+    assert [rows[name]["x L2"] for name in times] == [1, 2, 2, 2 / 3, 1 / 3]
+    assert [rows[name]["x floor"] for name in times] == [None, 2, 1.5, 2, None]
+    assert [rows[name]["at most"] for name in times] == [None, 1.03, 1.05, 1.05, None]
+    assert "smile         6000.0  2.000    1.500    1.050" in capsys.readouterr().out
+
+
+def test_input_measures_both_chains_and_the_decoding(tmp_path):
+    printed, content = measured("benchmarks/input.py --images 8 --size 64x48 --batch_size 4 --repeats 1", tmp_path)
+    names = ["reference", "uint8", "float32", "decoding, 1 core"]
+    if len(os.sched_getaffinity(0)) > 1:
+        names.append("decoding, 2 cores")
+    assert list(content["images_per_second"]) == names
+    assert min(content["images_per_second"].values()) > 0
+    assert all(name in line for name, line in zip(names, printed.splitlines()[1:]))
+
+
+@pytest.mark.parametrize("size", ["500", "x375", "500x", "0x5", "5.0x5"])
+def test_input_refuses_a_size_that_is_none(size):
+    with pytest.raises(UsageError, match=f"'{size}': accepted is WIDTHxHEIGHT"):
+        chains.main(["--size", size])
+
+
+def test_memory_reads_a_run_ten_times(tmp_path):
+    printed, content = measured("benchmarks/memory.py --steps 10 --images 8", tmp_path)
+    assert list(content["kilobytes"]) == [str(step) for step in range(1, 11)]
+    assert all(reading["VmRSS"] >= reading["RssAnon"] + reading["RssFile"] for reading in content["kilobytes"].values())
+    assert content["cache_bytes"] == 8 * 37 * 37 * 3
+    assert f"change of VmRSS {content['percent']['VmRSS']:+.2f} %" in printed
+
+
+def test_resident_memory_is_that_of_the_process():
+    before = memory.resident(os.getpid())
+    with mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:  # new, whatever was freed
+        np.frombuffer(pages, dtype="uint8")[:] = 1
+        after = memory.resident(os.getpid())
+    assert 60_000 < after["RssAnon"] - before["RssAnon"] < 90_000
+
+
+def test_a_change_is_from_the_first_reading_to_the_last():
+    readings = {
+        200: {"VmRSS": 400, "RssAnon": 300, "RssFile": 100},
+        400: {"VmRSS": 900, "RssAnon": 800, "RssFile": 100},
+        600: {"VmRSS": 404, "RssAnon": 303, "RssFile": 100},
+    }
+    assert memory.report(readings) == pytest.approx({"VmRSS": 1, "RssAnon": 1, "RssFile": 0})
+
+
+def test_a_run_that_fails_is_a_failure(tmp_path):
+    line = memory.command(tmp_path, 10, 1, 8)
+    with pytest.raises(Failure, match="the run failed"):
+        list(memory.watch([*line, "--val_split=2"], 1))
+
+
+def test_work_is_done_in_turns_and_the_first_one_is_not_measured():
+    calls = []
+
+    def work(name):
+        return lambda: calls.append(name) or len(calls)
+
+    assert in_turns({"a": work("a"), "b": work("b")}, 2) == {"a": [3, 5], "b": [4, 6]}
+    assert calls == ["a", "b"] * 3
+
+
+def test_photographs_are_as_large_as_photographs(tmp_path):
+    root = write_photographs(tmp_path, 5, (500, 375), classes=2)
+    files = sorted(root.rglob("*.jpg"))
+    assert [str(file.relative_to(root)) for file in files] == [
+        *("class0/0000.jpg", "class0/0002.jpg", "class0/0004.jpg", "class1/0001.jpg", "class1/0003.jpg")
+    ]
+    for file in files:
+        with Image.open(file) as image:
+            assert image.size == (500, 375)
+        assert 60_000 < file.stat().st_size < 120_000
