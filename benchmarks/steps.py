@@ -29,7 +29,8 @@ import regularizers
 from benchmarks import in_turns, seconds, show, write_json
 from datasets.batches import normalise
 from models import ARCHITECTURES, build
-from regularizers.attention import batch_increases, fit_head, stage_ends
+from models.stages import stage_ends
+from regularizers.attention import batch_increases, fit_head
 from utils import errors
 from utils.batch import Batch
 from utils.losses import cross_entropy

@@ -18,95 +18,20 @@ statistics drift; the images that are measured are clean too.
 
 from __future__ import annotations
 
-import functools
-import re
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
-from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
 from tqdm import tqdm
 
+from models.stages import StageEnd, Taps
 from regularizers.base import CleanImages
-from utils.errors import UsageError
+from regularizers.linear import BATCH, logistic_regression, of_clean_images
 
 HEAD_DECAY = 1e-4  # the official weight decay
-BATCH = 64  # images in a forward pass
 ELEMENTS = 1 << 23  # of the largest array made at a time
-
-
-class Taps:
-    """Keep what each of `layers` was last given and what it returned; as a context manager, until the block ends."""
-
-    def __init__(self, layers: list[nn.Layer]):
-        self.kept = [None] * len(layers)
-        self.hooks = [
-            layer.register_forward_post_hook(functools.partial(self._keep, i)) for i, layer in enumerate(layers)
-        ]
-
-    def _keep(self, place, layer, given, returned):
-        self.kept[place] = (given[0], returned)
-
-    def take(self) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
-        """Return what was kept, one pair for each layer, and forget it: a graph must not outlive its step."""
-        kept, self.kept = self.kept, [None] * len(self.kept)
-        return kept
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for hook in self.hooks:
-            hook.remove()
-
-
-@dataclass(frozen=True)
-class StageEnd:
-    """The last block of a stage, its last convolution and the batch normalisation after it, and the stages after."""
-
-    block: nn.Layer
-    conv: nn.Conv2D
-    norm: nn.Layer
-    rest: list[nn.Layer]
-
-    @property
-    def channels(self) -> int:
-        """How many filters the convolution has."""
-        return self.conv.weight.shape[0]
-
-    def before_relu(self, given: paddle.Tensor, convolved: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Return what the block's last ReLU is applied to: with all filters, and in each channel without its own.
-
-        Args:
-            given: what the block was given.
-            convolved: what the convolution returned, [B, C, h, w], as are both results.
-        """
-        identity = given if self.block.downsample is None else self.block.downsample(given)
-        silent = self.norm(paddle.zeros([1, self.channels, 1, 1]))
-        return self.norm(convolved) + identity, silent + identity
-
-
-def stage_ends(network: nn.Layer) -> list[StageEnd]:
-    """Return the ends of the stages `layer1`, `layer2`, ... of a ResNet.
-
-    Raises:
-        UsageError: `network` is no ResNet.
-    """
-    stages = [stage for name, stage in network.named_children() if re.fullmatch(r"layer\d+", name)]
-    if not stages or not all(isinstance(stage[-1], (BasicBlock, BottleneckBlock)) for stage in stages):
-        raise UsageError(
-            "--regularizer delta: filters are measured and compared in the residual blocks of a ResNet only; another "
-            "--model_arch needs --delta_form smile and --attention uniform"
-        )
-    ends = []
-    for i, stage in enumerate(stages):
-        block, last = stage[-1], 3 if isinstance(stage[-1], BottleneckBlock) else 2
-        ends.append(StageEnd(block, getattr(block, f"conv{last}"), getattr(block, f"bn{last}"), stages[i + 1 :]))
-    return ends
 
 
 def channel_attention(increases: np.ndarray) -> np.ndarray:
@@ -132,7 +57,7 @@ def loss_increases(
         rng: chooses them.
     """
     _, labels = np.unique(train.labels, return_inverse=True)  # a class without images has no output
-    head = fit_head(_features(network, train), labels)
+    head = fit_head(of_clean_images(network, train, "features"), labels)
     chosen = rng.permutation(len(labels))[:count]
     totals = [np.zeros(end.channels) for end in ends]
     filters = sum(end.channels for end in ends) * -(-len(chosen) // BATCH)
@@ -141,15 +66,6 @@ def loss_increases(
             for total, increase in zip(totals, batch_increases(network, images, labels[index], head, ends, bar.update)):
                 total += increase
     return [total / len(chosen) for total in totals]
-
-
-def _features(network, train) -> np.ndarray:
-    rows = []
-    with tqdm(total=len(train.labels), desc="features", unit="image", disable=None, leave=False) as bar:
-        for images, index in train.batches(BATCH):
-            rows.append(network(images).features.numpy())
-            bar.update(len(index))
-    return np.concatenate(rows)
 
 
 def _some(train, chosen) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
@@ -172,19 +88,7 @@ def fit_head(features: np.ndarray, labels: np.ndarray) -> tuple[paddle.Tensor, p
     Returns:
         W [C, K] and b [K], float64.
     """
-    # here, for it is a second that only this needs
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    if labels.max() == 0:
-        return paddle.zeros([features.shape[1], 1], dtype="float64"), paddle.zeros([1], dtype="float64")
-    regression = LogisticRegression(C=1 / (HEAD_DECAY * len(labels)), max_iter=200)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # near the minimum is enough
-        regression.fit(features.astype("float64"), labels)
-    weight, bias = regression.coef_, regression.intercept_
-    if len(weight) == 1:  # of two classes scikit-learn scores the second one only
-        weight, bias = np.concatenate([0 * weight, weight]), np.concatenate([0 * bias, bias])
+    weight, bias = logistic_regression(features, labels, C=1 / (HEAD_DECAY * len(labels)), max_iter=200)
     return paddle.to_tensor(weight.T), paddle.to_tensor(bias)
 
 

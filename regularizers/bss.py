@@ -14,9 +14,9 @@ Differs from the official code: that, and a bss_k above m means all m values.
 
 from __future__ import annotations
 
-import numpy as np
 import paddle
 
+from regularizers import arguments
 from regularizers.base import Regularizer
 
 
@@ -49,10 +49,8 @@ class BSS(Regularizer):
 
     def __init__(self, *, bss_lambda: float = 1e-3, bss_k: int = 1):
         super().__init__()
-        if not 0 <= bss_lambda < np.inf:
-            raise ValueError(f"--bss_lambda {bss_lambda}: accepted are numbers from 0 upwards")
-        if bss_k < 1:
-            raise ValueError(f"--bss_k {bss_k}: accepted are whole numbers from 1 upwards")
+        arguments.not_negative(bss_lambda=bss_lambda)
+        arguments.count(bss_k=bss_k)
         self.bss_lambda, self.bss_k = bss_lambda, bss_k
 
     def loss(self, model, batch, outputs, step):

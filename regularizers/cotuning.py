@@ -18,6 +18,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from regularizers import arguments
 from regularizers.base import Regularizer
 from utils.files import cached_array
 from utils.losses import cross_entropy
@@ -48,12 +49,9 @@ class CoTuning(Regularizer):
         temperature: float = 0.8840456604957581,
     ):
         super().__init__()
-        if not 0 <= cot_lambda < np.inf:
-            raise ValueError(f"--cot_lambda {cot_lambda}: accepted are numbers from 0 upwards")
-        if relationship not in ("direct", "reverse"):
-            raise ValueError(f"--relationship {relationship}: accepted are direct and reverse")
-        if not 0 < temperature < np.inf:
-            raise ValueError(f"--temperature {temperature}: accepted are numbers above 0")
+        arguments.not_negative(cot_lambda=cot_lambda)
+        arguments.one_of(("direct", "reverse"), relationship=relationship)
+        arguments.positive(temperature=temperature)
         self.cot_lambda, self.relationship, self.temperature = cot_lambda, relationship, temperature
 
     def prepare(self, setup):

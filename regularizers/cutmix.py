@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 import paddle
 
+from regularizers import arguments
 from regularizers.base import Regularizer
 from utils.batch import Mix
 from utils.rng import generator
@@ -44,10 +45,8 @@ class CutMix(Regularizer):
 
     def __init__(self, *, cutmix_alpha: float = 1.0, cutmix_prob: float = 0.5):
         super().__init__()
-        if not 0 < cutmix_alpha < np.inf:
-            raise ValueError(f"--cutmix_alpha {cutmix_alpha}: accepted are numbers above 0")
-        if not 0 <= cutmix_prob <= 1:
-            raise ValueError(f"--cutmix_prob {cutmix_prob}: accepted are numbers from 0 to 1")
+        arguments.positive(cutmix_alpha=cutmix_alpha)
+        arguments.share(cutmix_prob=cutmix_prob)
         self.cutmix_alpha, self.cutmix_prob = cutmix_alpha, cutmix_prob
 
     def prepare(self, setup):

@@ -22,7 +22,9 @@ from typing import Literal
 import numpy as np
 import paddle
 
-from regularizers.attention import Taps, channel_attention, loss_increases, stage_ends
+from models.stages import Taps, stage_ends
+from regularizers import arguments
+from regularizers.attention import channel_attention, loss_increases
 from regularizers.base import Regularizer
 from utils.files import cached_array
 from utils.rng import generator
@@ -68,15 +70,10 @@ class DELTA(Regularizer):
         attention_batches: int = 4,
     ):
         super().__init__()
-        for name, value in (("delta_lambda", delta_lambda), ("delta_head_lambda", delta_head_lambda)):
-            if not 0 <= value < np.inf:
-                raise ValueError(f"--{name} {value}: accepted are numbers from 0 upwards")
-        if delta_form not in ("smile", "official"):
-            raise ValueError(f"--delta_form {delta_form}: accepted are smile and official")
-        if attention not in ("computed", "uniform"):
-            raise ValueError(f"--attention {attention}: accepted are computed and uniform")
-        if attention_batches < 1:
-            raise ValueError(f"--attention_batches {attention_batches}: accepted are whole numbers from 1 upwards")
+        arguments.not_negative(delta_lambda=delta_lambda, delta_head_lambda=delta_head_lambda)
+        arguments.one_of(("smile", "official"), delta_form=delta_form)
+        arguments.one_of(("computed", "uniform"), attention=attention)
+        arguments.count(attention_batches=attention_batches)
         self.delta_lambda, self.delta_form, self.delta_head_lambda = delta_lambda, delta_form, delta_head_lambda
         self.attention, self.attention_batches = attention, attention_batches
 

@@ -12,9 +12,9 @@ birds and aircraft (cars: 1e-4) and the optimizer's own decay goes on beside the
 
 from __future__ import annotations
 
-import numpy as np
 import paddle
 
+from regularizers import arguments
 from regularizers.base import Regularizer
 from utils.optim import trained
 
@@ -33,9 +33,7 @@ class L2SP(Regularizer):
 
     def __init__(self, *, sp_lambda: float = 1e-3, sp_head_lambda: float = 0.0, sp_bn: bool = True):
         super().__init__()
-        for name, value in (("sp_lambda", sp_lambda), ("sp_head_lambda", sp_head_lambda)):
-            if not 0 <= value < np.inf:
-                raise ValueError(f"--{name} {value}: accepted are numbers from 0 upwards")
+        arguments.not_negative(sp_lambda=sp_lambda, sp_head_lambda=sp_head_lambda)
         self.sp_lambda, self.sp_head_lambda, self.sp_bn = sp_lambda, sp_head_lambda, sp_bn
 
     def prepare(self, setup):

@@ -14,20 +14,10 @@ from dataclasses import replace
 import numpy as np
 import paddle
 
+from regularizers import arguments
 from regularizers.base import Regularizer
 from utils.batch import Batch, Mix
 from utils.rng import generator
-
-
-def check_alpha(alpha: float) -> float:
-    """Return `alpha`, the parameter of Beta(alpha, alpha); 0 mixes nothing.
-
-    Raises:
-        ValueError: it is negative or not finite.
-    """
-    if not 0 <= alpha < np.inf:
-        raise ValueError(f"--alpha {alpha}: accepted are numbers from 0 (no mixing) upwards")
-    return alpha
 
 
 def draw_ratio(rng: np.random.Generator, alpha: float) -> float:
@@ -55,7 +45,8 @@ class Mixup(Regularizer):
 
     def __init__(self, *, alpha: float = 0.2):
         super().__init__()
-        self.alpha = check_alpha(alpha)
+        arguments.not_negative(alpha=alpha)
+        self.alpha = alpha
 
     def prepare(self, setup):
         self.seed = setup.seed

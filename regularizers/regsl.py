@@ -30,6 +30,7 @@ import re
 import paddle
 import paddle.nn.functional as F
 
+from regularizers import arguments
 from regularizers.base import Regularizer
 from utils.errors import UsageError
 from utils.losses import cross_entropies
@@ -74,17 +75,10 @@ class RegSL(Regularizer):
         reweight_temp: float = 2.0,
     ):
         super().__init__()
-        for name, value in (("distance", distance), ("head_distance", head_distance)):
-            if not value >= 0:
-                raise ValueError(f"--{name} {value}: accepted are numbers from 0 upwards and inf")
-        for name, value in (("distance_growth", distance_growth), ("reweight_temp", reweight_temp)):
-            if not 0 < value < math.inf:
-                raise ValueError(f"--{name} {value}: accepted are numbers above 0")
-        for name, value in (("correct_epoch", correct_epoch), ("reweight_epoch", reweight_epoch)):
-            if value < 1:
-                raise ValueError(f"--{name} {value}: accepted are whole numbers from 1 upwards")
-        if not 0 <= label_threshold <= 1:
-            raise ValueError(f"--label_threshold {label_threshold}: accepted are numbers from 0 to 1")
+        arguments.distance(distance=distance, head_distance=head_distance)
+        arguments.positive(distance_growth=distance_growth, reweight_temp=reweight_temp)
+        arguments.count(correct_epoch=correct_epoch, reweight_epoch=reweight_epoch)
+        arguments.share(label_threshold=label_threshold)
         self.distance, self.head_distance, self.distance_growth = distance, head_distance, distance_growth
         self.self_label, self.label_threshold = self_label, label_threshold
         self.correct_epoch, self.reweight_epoch, self.reweight_temp = correct_epoch, reweight_epoch, reweight_temp

@@ -15,16 +15,14 @@ class, at least one where it has two. scale is looked for within [e^-7, e^7]. A 
 from __future__ import annotations
 
 import logging
-import warnings
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from regularizers.base import CleanImages
+from regularizers.linear import logistic_regression, of_clean_images
 from utils.errors import UsageError, names
 from utils.teacher import Frozen
 
@@ -33,12 +31,7 @@ STRENGTHS = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2
 
 def source_probabilities(source: Frozen, train: CleanImages, temperature: float) -> np.ndarray:
     """Return softmax(temperature * logits) of the clean images in order, float64 [N, K_s]."""
-    rows = []
-    with tqdm(total=len(train.labels), desc="source classes", unit="image", disable=None, leave=False) as bar:
-        for images, index in train.batches(64):
-            rows.append(source(images).logits.numpy())
-            bar.update(len(index))
-    return softmax(temperature * np.concatenate(rows).astype("float64"), axis=1)
+    return softmax(temperature * of_clean_images(source, train, "logits"), axis=1)
 
 
 def direct(probabilities: np.ndarray, labels: np.ndarray, classes: list[str]) -> np.ndarray:
@@ -101,15 +94,11 @@ def fit(probabilities: np.ndarray, labels: np.ndarray, held: np.ndarray) -> np.n
     """
     best, most = None, -1.0
     for strength in tqdm(STRENGTHS, desc="class relationship", unit="fit", disable=None, leave=False):
-        regression = LogisticRegression(C=strength, fit_intercept=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the official code stops there too
-            regression.fit(probabilities[~held], labels[~held])
-        right = regression.score(probabilities[held], labels[held])
+        weight, _ = logistic_regression(probabilities[~held], labels[~held], C=strength, fit_intercept=False)
+        right = np.mean((probabilities[held] @ weight.T).argmax(axis=1) == labels[held])
         if right > most:
-            best, most = regression.coef_, right
-    # of two classes scikit-learn scores the second one only
-    return np.concatenate([0 * best, best]) if len(best) == 1 else best
+            best, most = weight, right
+    return best
 
 
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> float:

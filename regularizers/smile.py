@@ -20,8 +20,9 @@ from __future__ import annotations
 import paddle.nn.functional as F
 from paddle import nn
 
+from regularizers import arguments
 from regularizers.base import Regularizer
-from regularizers.mixup import check_alpha, mix_batch
+from regularizers.mixup import mix_batch
 from utils.errors import UsageError
 from utils.losses import cross_entropy, frobenius_norm
 from utils.rng import generator
@@ -59,11 +60,11 @@ class SMILE(Regularizer):
         clean_tail: int = 1000,
     ):
         super().__init__()
-        if not 0 <= ema_decay <= 1:
-            raise ValueError(f"--ema_decay {ema_decay}: accepted are numbers from 0 to 1")
-        if ema_every < 1 or clean_tail < 0:
-            raise ValueError(f"--ema_every {ema_every} --clean_tail {clean_tail}: accepted are >= 1 and >= 0")
-        self.alpha = check_alpha(alpha)
+        arguments.not_negative(alpha=alpha, reg_lambda=reg_lambda, aux_lambda=aux_lambda)
+        arguments.share(ema_decay=ema_decay)
+        arguments.count(ema_every=ema_every)
+        arguments.count(0, clean_tail=clean_tail)
+        self.alpha = alpha
         self.reg_lambda, self.aux_lambda = reg_lambda, aux_lambda
         self.ema_decay, self.ema_every, self.ema_bn_stats = ema_decay, ema_every, ema_bn_stats
         self.clean_tail = clean_tail

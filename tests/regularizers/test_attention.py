@@ -6,8 +6,9 @@ import pytest
 from paddle import nn
 
 from models import build
+from models.stages import Taps, stage_ends
 from regularizers import attention
-from regularizers.attention import Taps, batch_increases, channel_attention, fit_head, stage_ends
+from regularizers.attention import batch_increases, channel_attention, fit_head
 from tests.regularizers.toys import ToyImages, arrays, same
 from utils.errors import UsageError
 from utils.teacher import freeze

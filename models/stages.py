@@ -1,0 +1,83 @@
+"""Where the stages of a ResNet end, and what passes there."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+
+import paddle
+from paddle import nn
+from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
+
+from utils.errors import UsageError
+
+
+class Taps:
+    """Keep what each of `layers` was last given and what it returned; as a context manager, until the block ends."""
+
+    def __init__(self, layers: list[nn.Layer]):
+        self.kept = [None] * len(layers)
+        self.hooks = [
+            layer.register_forward_post_hook(functools.partial(self._keep, i)) for i, layer in enumerate(layers)
+        ]
+
+    def _keep(self, place, layer, given, returned):
+        self.kept[place] = (given[0], returned)
+
+    def take(self) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
+        """Return what was kept, one pair for each layer, and forget it: a graph must not outlive its step."""
+        kept, self.kept = self.kept, [None] * len(self.kept)
+        return kept
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True)
+class StageEnd:
+    """The last block of a stage, its last convolution and the batch normalisation after it, and the stages after."""
+
+    block: nn.Layer
+    conv: nn.Conv2D
+    norm: nn.Layer
+    rest: list[nn.Layer]
+
+    @property
+    def channels(self) -> int:
+        """How many filters the convolution has."""
+        return self.conv.weight.shape[0]
+
+    def before_relu(self, given: paddle.Tensor, convolved: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Return what the block's last ReLU is applied to: with all filters, and in each channel without its own.
+
+        Args:
+            given: what the block was given.
+            convolved: what the convolution returned, [B, C, h, w], as are both results.
+        """
+        identity = given if self.block.downsample is None else self.block.downsample(given)
+        silent = self.norm(paddle.zeros([1, self.channels, 1, 1]))
+        return self.norm(convolved) + identity, silent + identity
+
+
+def stage_ends(network: nn.Layer) -> list[StageEnd]:
+    """Return the ends of the stages `layer1`, `layer2`, ... of a ResNet.
+
+    Raises:
+        UsageError: `network` is no ResNet.
+    """
+    stages = [stage for name, stage in network.named_children() if re.fullmatch(r"layer\d+", name)]
+    if not stages or not all(isinstance(stage[-1], (BasicBlock, BottleneckBlock)) for stage in stages):
+        raise UsageError(
+            "--regularizer delta: filters are measured and compared in the residual blocks of a ResNet only; another "
+            "--model_arch needs --delta_form smile and --attention uniform"
+        )
+    ends = []
+    for i, stage in enumerate(stages):
+        block, last = stage[-1], 3 if isinstance(stage[-1], BottleneckBlock) else 2
+        ends.append(StageEnd(block, getattr(block, f"conv{last}"), getattr(block, f"bn{last}"), stages[i + 1 :]))
+    return ends
