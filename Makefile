@@ -1,13 +1,18 @@
-# make demo: the main job on the embedded task.  make test: every test.  Both make .venv first.
+# make demo: the main job on the embedded task.  make board: the curves of all runs in a browser.
+# make test: every test.  Each makes .venv first.
 PYTHON ?= python3.11
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test fast lint install clean
+.PHONY: demo board test fast lint install clean
 
 demo: $(VENV)/.installed
 	$(RUN) finetune.py --regularizer smile --gpu -1 --name demo --overwrite
 	$(RUN) test.py --ckpts output/demo_smile_Last.pdparams --gpu -1
+
+board: $(VENV)/.installed
+	@mkdir -p visual_log
+	@$(VENV)/bin/visualdl --logdir visual_log
 
 test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 --dist worksteal

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 
 from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
 
@@ -18,6 +17,7 @@ from datasets import sets
 from datasets.batches import training_batches
 from datasets.check import check_data
 from utils import device, embedded, errors
+from utils.batch import Batch
 from utils.evaluation import evaluate
 from utils.files import write_text
 from utils.losses import cross_entropy
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(sys.argv[1:] if argv is None else argv)
     where = device.select(options.gpu)
     ranks = join()
-    ranks.part(options.batch_size)  # refused before anything is done
+    ranks.part(options.batch_size, options.accum)  # refused before anything is done
     with ranks.in_turn():
         if options.embedded:
             print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
@@ -89,25 +89,26 @@ def finetune(options, training: Training, evaluation, log: RunLog, where: str) -
     for line in training.skipped:
         log.line(f"skipped: {line}")
     log.line(f"{options.run}: {len(training.train)} images, {len(training.train.classes)} classes, {where}")
-    clock = time.perf_counter() - training.seconds
-    part = ranks.part(options.batch_size)
-    batches = training_batches(training.train, options.batch_size, options.seed, first, part)
+    own = ranks.part(options.batch_size)
+    batches = training_batches(training.train, options.batch_size, options.seed, first, own)
     ranks.barrier()
+    training.watch.start()
     with Stop() as stop:
-        for step, batch in zip(range(first, options.max_iters), batches):
+        for step, batch in zip(range(first, options.max_iters), training.watch.waiting(batches)):
             seed_layers(options.seed, step, ranks.rank)
             batch = regularizer.transform(batch, step)
-            outputs = training.precision.forward(model, batch.images)
-            terms = {"ce": cross_entropy(outputs.logits, batch.targets)}
-            terms.update(regularizer.loss(model, batch, outputs, step))
-            optimizer.backward(sum(terms.values()))
+            for part in batch.parts(options.accum):
+                outputs = training.precision.forward(model, part.images)
+                terms = {"ce": cross_entropy(outputs.logits, part.targets)}
+                terms.update(regularizer.loss(model, part, outputs, step))
+                optimizer.backward(sum(terms.values()))
+                training.meter.add(step, terms, outputs.logits, part)
+            optimizer.average()
             regularizer.after_backward(model, step)
             optimizer.step()
             regularizer.after_step(model, step)
-            training.meter.add(step, terms, outputs.logits, batch)
             log.advance()
-            training.seconds = time.perf_counter() - clock
-            scored = look(options, training, evaluation, log, step + 1)
+            scored = look(options, training, evaluation, log, step + 1, batch)
             signal = ranks.agree(stop.signal or 0, scored or (step + 1) % options.print_frequency == 0)
             if scored or (step + 1) % options.save_frequency == 0 or signal:
                 training.save(last, step)
@@ -117,20 +118,23 @@ def finetune(options, training: Training, evaluation, log: RunLog, where: str) -
         summarize(options, training, evaluation, log, where)
 
 
-def look(options, training: Training, evaluation, log: RunLog, done: int) -> bool:
+def look(options, training: Training, evaluation, log: RunLog, done: int, batch: Batch) -> bool:
     """Report and score what is due after `done` steps, keep the best checkpoint; return whether it was scored."""
     scored = done % options.eval_frequency == 0 or done == options.max_iters
-    if scored or done % options.print_frequency == 0:
-        means, accuracy = training.meter.means()
+    if not scored and done % options.print_frequency:
+        return False
+    means, accuracy = training.meter.means()
+    with training.watch.aside():
         means.update({name: value.item() for name, value in training.regularizer.report(training.model).items()})
         log.training(done, training.optimizer.last_lr, means, accuracy, training.images_per_second(done))
-    if scored:
-        scores = evaluate(training.model, evaluation, options.batch_size_eval, ranks=training.ranks)
-        better = scores.acc1 > training.best["acc"]
-        log.evaluation(done, scores, better)
-        if better:
-            training.best = {"step": done, "acc": scores.acc1}
-            training.save(log.path("_Best.pdparams"), done - 1)
+        log.mixed(done, batch, training.train.classes)
+        if scored:
+            scores = evaluate(training.model, evaluation, options.batch_size_eval, ranks=training.ranks)
+            better = scores.acc1 > training.best["acc"]
+            log.evaluation(done, scores, better)
+            if better:
+                training.best = {"step": done, "acc": scores.acc1}
+                training.save(log.path("_Best.pdparams"), done - 1)
     return scored
 
 
@@ -149,7 +153,8 @@ def summarize(options, training: Training, evaluation, log: RunLog, where: str) 
             "skipped_images": training.skipped,
             "source": training.source,
             "ranks": training.ranks.count,
-            "seconds": round(training.seconds, 3),
+            "seconds": round(training.watch.seconds, 3),
+            "step_share": round(training.watch.step_share, 4),
             "images_per_second": round(training.images_per_second(options.max_iters), 2),
             "options": vars(options),
             **provenance(where),

@@ -1,6 +1,7 @@
-"""Score checkpoints on a folder of images; with --il measure how linear they are between its images.
+"""Score checkpoints on a folder of images, report their mistakes, compare two, measure how linear they are.
 
-python test.py --ckpts output/cub_smile_Best.pdparams --test_dir dataset/cub/test
+python test.py --ckpts output/cub_smile_Best.pdparams --test_dir dataset/cub/test --report mistakes
+python test.py --compare output/cub_l2_Last.pdparams output/cub_smile_Last.pdparams --test_dir dataset/cub/test
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from pathlib import Path
 from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
 
 # isort: split
+import numpy as np
+
 from datasets.batches import ImageSet
 from datasets.folder import same_classes, scan
 from datasets.sets import decode_once, store_of
 from models import ARCHITECTURES, trained
-from utils import device, embedded, errors, interpolation
+from utils import device, embedded, errors, interpolation, mistakes
 from utils.commandline import Parser, number
-from utils.evaluation import evaluate
+from utils.evaluation import predict, score
 from utils.files import write_text
 from utils.interpolation import Interpolation
 
@@ -31,13 +34,17 @@ BATCH_SIZE_EVAL, SEED = 8, 2022  # the reference's
 def parser() -> Parser:
     """Return the command line of this script."""
     parser = Parser(prog="test.py", description="Score checkpoints on a folder of images.")
-    parser.add_argument("--ckpts", nargs="+", required=True, metavar="FILE", help="checkpoints of finetune.py")
+    parser.add_argument("--ckpts", nargs="+", metavar="FILE", help="checkpoints of finetune.py")
+    paired = "score these too, and test how B differs from A on the same images"
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help=paired)
     parser.add_argument("--test_dir", help="folder of class folders (./dataset/test)")
     parser.add_argument("--gpu", type=number(int, -1), default=0, help="number of the GPU; -1 is the CPU")
     parser.add_argument("--batch_size_eval", type=number(int, 1), help="images scored at a time (as in training)")
     parser.add_argument("--cache", choices=("disk", "off"), default="disk", help="keep decoded images")
     parser.add_argument("--cache_dir", default="./cache", help="where decoded images go")
     parser.add_argument("--json", type=_new_file, metavar="FILE", help="write the results for a program too")
+    report = "write tables and pictures of the mistakes here; of several checkpoints into a folder each"
+    parser.add_argument("--report", type=_new_folder, metavar="DIR", help=report)
     between = parser.add_argument_group("interpolation losses")
     between.add_argument("--il", action="store_true", help="measure Label-IL and Feature-IL")
     between.add_argument(
@@ -47,7 +54,7 @@ def parser() -> Parser:
     between.add_argument("--il_ratio", choices=interpolation.RATIO_LAWS, default="uniform", help=laws)
     picture = "draw the losses against the mixing ratio, one line for each checkpoint"
     between.add_argument("--il_picture", type=_new_file, metavar="FILE", help=picture)
-    between.add_argument("--seed", type=number(int, 0), default=SEED, help="of the pairs and mixing ratios")
+    between.add_argument("--seed", type=number(int, 0), default=SEED, help="of pairs, mixing ratios and bootstrap")
     reference = parser.add_argument_group("for checkpoints of the reference, which do not say")
     reference.add_argument("--model_arch", choices=tuple(ARCHITECTURES), metavar="ARCH", help="resnet50")
     reference.add_argument("--image_size", type=number(int, 1), help="224")
@@ -60,39 +67,74 @@ def _new_file(text: str) -> Path:
     return Path(text)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Score each checkpoint and print one line for each, and with `--il` its interpolation losses."""
-    options = parser().parse_args(sys.argv[1:] if argv is None else argv)
+def _new_folder(text: str) -> Path:
+    if Path(text).exists() and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a file; accepted is the name of a folder")
+    return Path(text)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Read the command line; what is compared joins `ckpts`, each once."""
+    options = parser().parse_args(argv)
+    options.ckpts = list(dict.fromkeys([*(options.ckpts or ()), *(options.compare or ())]))
+    if not options.ckpts:
+        raise errors.UsageError("no checkpoint: --ckpts FILE ... or --compare A B is needed")
     if options.il_picture and not options.il:
         raise errors.UsageError("--il_picture needs --il")
+    return options
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Score each checkpoint and print one line for each, then what else was asked for."""
+    options = parse(sys.argv[1:] if argv is None else argv)
     if options.test_dir is None:
         options.test_dir = "./dataset/test" if Path("dataset").exists() else str(embedded.test_dir(options.cache_dir))
     found = scan(options.test_dir, "--test_dir")
     device.select(options.gpu)
-    results, curves = [], {}
+    folders = mistakes.folders(options.report, options.ckpts) if options.report else {}
+    results, scored, curves = {}, {}, {}
     for path in options.ckpts:
         model = trained.load(path, options.model_arch, options.image_size)
         images = image_set(found, model, path, options)
         decode_once(images, "decoding the test images")
         batch_size = options.batch_size_eval or model.batch_size_eval or BATCH_SIZE_EVAL
         began = time.perf_counter()
-        scores = evaluate(model.network, images, batch_size)
-        print(
-            f"{path}: top-1 {scores.acc1:.2f} % ({scores.correct}/{scores.count})  top-5 {scores.acc5:.2f} %  "
-            f"loss {scores.loss:.4f}  {time.perf_counter() - began:.1f} s",
-            flush=True,
-        )
-        counts = {"count": scores.count, "acc": scores.acc1, "acc5": scores.acc5, "loss": scores.loss}
-        results.append({"path": path, "test_dir": options.test_dir, **counts})
+        logits = predict(model.network, images, batch_size)
+        scores = score(logits, images.labels)
+        print(f"{path}: {scores}  {time.perf_counter() - began:.1f} s", flush=True)
+        results[path] = {"path": path, "test_dir": options.test_dir, **scores.to_dict()}
+        scored[path] = images, logits.argmax(axis=1) == images.labels
+        if folders:
+            mistakes.write(folders[path], images, logits)
         if options.il:
             between = Interpolation(model.network, images, batch_size, options.seed)
-            results[-1]["il"] = interpolation_losses(between, options)
+            results[path]["il"] = interpolation_losses(between, options)
             if options.il_picture:
                 curves[path] = between.curve()
+    if len(results) > 1:
+        low, middle, high = np.percentile([result["acc"] for result in results.values()], [0, 50, 100])
+        print(f"top-1 of {len(results)} checkpoints: min {low:.2f} %, median {middle:.2f} %, max {high:.2f} %")
+    if options.compare:
+        results[options.compare[1]]["compared"] = compared(scored, *options.compare, options.seed)
     if options.il_picture:
         interpolation.draw(options.il_picture, curves)
     if options.json:
-        write_text(options.json, json.dumps(results, indent=2) + "\n")
+        write_text(options.json, json.dumps(list(results.values()), indent=2) + "\n")
+
+
+def compared(scored: dict, a: str, b: str, seed: int) -> dict:
+    """Print how the checkpoint `b` differs from `a`, and return it as `--json` has it.
+
+    Raises:
+        WeightsError: they have different classes, so that different images were scored.
+    """
+    (images_a, right_a), (images_b, right_b) = scored[a], scored[b]
+    if not np.array_equal(images_a.positions, images_b.positions):
+        odd = sorted({*images_a.classes} ^ {*images_b.classes})
+        raise errors.WeightsError(f"--compare: {a} and {b} have different classes: {errors.names(odd)}")
+    comparison = mistakes.compare(right_a, right_b, seed)
+    print(f"B ({b}) - A ({a}): {comparison}", flush=True)
+    return {"with": a, **comparison.to_dict()}
 
 
 def interpolation_losses(between: Interpolation, options) -> dict:

@@ -169,6 +169,7 @@ class Run:
         terms = {"ce": cross_entropy(outputs.logits, batch.targets)}
         terms.update(regularizer.loss(model, batch, outputs, step))
         optimizer.backward(sum(terms.values()))
+        optimizer.average()
         regularizer.after_backward(model, step)
         optimizer.step()
         regularizer.after_step(model, step)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -47,13 +49,10 @@ def decode(path: str | os.PathLike, preprocess: Preprocess) -> np.ndarray:
     Raises:
         DataError: the file is unreadable, truncated, no image, or so large that it may be a decompression bomb.
     """
-    try:
-        with Image.open(path) as image:
-            resized = preprocess.resized(*image.size)
-            rgb = image.convert("RGB")
+    with _opened(path) as image:
+        resized = preprocess.resized(*image.size)
+        rgb = image.convert("RGB")
         return np.asarray(rgb if rgb.size == resized else rgb.resize(resized, Image.BILINEAR))
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError) as error:
-        raise DataError(f"cannot read the image {path}: {_reason(error)}") from None
 
 
 def size_after_resize(path: str | os.PathLike, preprocess: Preprocess) -> tuple[int, int]:
@@ -64,10 +63,18 @@ def size_after_resize(path: str | os.PathLike, preprocess: Preprocess) -> tuple[
     """
     if not preprocess.keep_aspect:
         return preprocess.resized(0, 0)
+    with _opened(path) as image:
+        return preprocess.resized(*image.size)
+
+
+@contextlib.contextmanager
+def _opened(path):
     try:
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would wait for ever
+            raise ValueError("a named pipe")
         with Image.open(path) as image:
-            return preprocess.resized(*image.size)
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            yield image
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError) as error:
         raise DataError(f"cannot read the image {path}: {_reason(error)}") from None
 
 

@@ -42,8 +42,8 @@ class Setup:
         cache_dir: where results that are worth keeping go, under a name made from `fingerprint`.
         fingerprint: a hexadecimal digest of the source weights, the training files and their preprocessing.
         precision: how the networks compute.
-        ranks: the processes of the run. Each sees its share of a batch and gradients are averaged over them, so a term
-            that is a mean over the batch needs nothing, a sum over it is multiplied by `ranks.count`.
+        ranks: the processes of the run, each of which sees its share of a batch.
+        accum: into how many parts each of them divides its share.
     """
 
     model: nn.Layer
@@ -57,6 +57,16 @@ class Setup:
     fingerprint: str
     precision: Precision = float32
     ranks: Ranks = alone
+    accum: int = 1
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a batch is divided, over ranks and in each.
+
+        `loss` sees one part and gradients are averaged over them: a term that is a mean over the images needs nothing,
+        a sum over them is multiplied by this.
+        """
+        return self.ranks.count * self.accum
 
 
 class Regularizer(nn.Layer):
@@ -70,6 +80,7 @@ class Regularizer(nn.Layer):
     needs_source = False  # True: refused without pretrained weights
     mixes = False  # True: `transform` blends images with one another
     acts_on_backbone = False  # True: means nothing when the backbone is frozen
+    whole_batch = ""  # why `loss` is no mean or sum over the parts of a batch, for which `--accum` is refused
     terms: tuple[str, ...] = ()  # the names `loss` may return
 
     def check(self, total_steps: int) -> None:
@@ -135,6 +146,7 @@ class Chain(Regularizer):
         self.needs_source = any(part.needs_source for part in parts.values())
         self.mixes = any(part.mixes for part in parts.values())
         self.acts_on_backbone = any(part.acts_on_backbone for part in parts.values())
+        self.whole_batch = "; ".join(part.whole_batch for part in parts.values() if part.whole_batch)
         self.terms = tuple(term for part in parts.values() for term in part.terms)
 
     def check(self, total_steps):

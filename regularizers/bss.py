@@ -45,6 +45,7 @@ class BSS(Regularizer):
     """
 
     acts_on_backbone = True
+    whole_batch = "its term is a singular value of the features of all images"
     terms = ("bss",)
 
     def __init__(self, *, bss_lambda: float = 1e-3, bss_k: int = 1):

@@ -79,7 +79,7 @@ class DELTA(Regularizer):
 
     def prepare(self, setup):
         self.source = Frozen(setup.source, setup.precision)
-        self.strength = self.delta_lambda * setup.ranks.count  # the ranks' sums are averaged
+        self.strength = self.delta_lambda * setup.parts  # whose sums are averaged
         if self.delta_form == "official":
             self.taps = Taps([end.conv for end in stage_ends(setup.model)])
             self.source_convs = [end.conv for end in stage_ends(setup.source)]

@@ -83,6 +83,7 @@ class RegSL(Regularizer):
         self.self_label, self.label_threshold = self_label, label_threshold
         self.correct_epoch, self.reweight_epoch, self.reweight_temp = correct_epoch, reweight_epoch, reweight_temp
         self.terms = ("ce",) if self_label else ()
+        self.whole_batch = "self_label weighs the images against one another" if self_label else ""
 
     def prepare(self, setup):
         source = dict(setup.source.named_parameters())

@@ -46,6 +46,7 @@ class SMILE(Regularizer):
     needs_source = True
     mixes = True
     acts_on_backbone = True
+    whole_batch = "its term fea is a norm over the maps of all images"
     terms = ("fea", "aux")
 
     def __init__(

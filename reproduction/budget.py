@@ -82,7 +82,8 @@ def estimate(runs: list[Run], finished: list[Run], gpu: int) -> tuple[dict[str, 
         if network not in timed:
             timed[network] = measure(options, gpu)
         if timed[network] is not None:
-            seconds[run.name] = timed[network].run(options, _count(run.folder("val")), len(run.recipe.scores))
+            images = round(_count(run.folder("val")) * (options.val_split or 1))
+            seconds[run.name] = timed[network].run(options, images, len(run.recipe.scores))
             size += timed[network].megabytes
     basis = [f"{len(finished)} finished runs"] if known else []
     basis += ["a few timed updates of plain fine-tuning; a method with a second network takes longer"] if timed else []
@@ -134,6 +135,7 @@ def time_network(options) -> Times:
 
     def update():
         optimizer.backward(cross_entropy(network(images[:count]).logits, targets))
+        optimizer.average()
         optimizer.step()
         return network.head.weight
 

@@ -47,9 +47,11 @@ def obstacles(runs: list[Run]) -> dict[str, Failure]:
 def _obstacle(run: Run) -> Failure | None:
     if "embedded" in run.dataset:
         return None
-    for part in ("train", "test"):
+    scored = {score["images"] for score in run.recipe.scores.values()}
+    parts = ["train"] if run.splits and "test" not in scored else ["train", "test"]
+    for part in parts:
         if not os.path.isdir(run.folder(part)):
-            return DataError(f"{run.cell.dataset}: no folder {run.folder(part)}; {_how_to_make(run)}")
+            return DataError(f"{run.cell.dataset}: no folder {run.folder(part)}; {_how_to_make(run, parts)}")
     try:
         options = run.parsed()
         if options.pretrained != "none":
@@ -60,11 +62,11 @@ def _obstacle(run: Run) -> Failure | None:
     return None
 
 
-def _how_to_make(run: Run) -> str:
+def _how_to_make(run: Run, parts: list[str]) -> str:
     folder, name = os.path.dirname(run.folder("train")), run.dataset["folder"]
     if name in DATA_SETS:
         return f"make it with: python -m datasets.prepare {name} --archive FILE ... --out {folder}"
-    return f"expected are {folder}/train/CLASS/ and {folder}/test/CLASS/"
+    return f"expected: {' and '.join(f'{folder}/{part}/CLASS/' for part in parts)}"
 
 
 def provide(runs: list[Run], gpu: int) -> None:

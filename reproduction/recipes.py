@@ -31,7 +31,7 @@ _KEYS = {
     "scores": ("images", "il"),
     "measures": ("from", "title", "digits", "published"),
 }
-_TOP = ("title", "note", "seeds", "threads", "options", *_KEYS, "published")
+_TOP = ("title", "note", "seeds", "threads", "options", *_KEYS, "published", "ranked")
 
 
 class Cell(NamedTuple):
@@ -57,6 +57,7 @@ class Recipe:
         scores: what `test.py` is asked about the last checkpoint, by name.
         measures: what is reported, by name, and where it comes from.
         published: the published numbers.
+        ranked: whether the methods are listed best first, with what they cost and which run to keep.
     """
 
     path: Path
@@ -71,6 +72,7 @@ class Recipe:
     scores: dict[str, dict]
     measures: dict[str, dict]
     published: dict[tuple[Cell, str], tuple[str, str]]
+    ranked: bool
 
     @property
     def axes(self) -> dict[str, dict[str, dict]]:
@@ -119,6 +121,8 @@ def load(path: str | Path) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {error}") from None
     content = _mapping(content, path, _TOP)
+    if content.get("ranked", "false") not in ("true", "false"):
+        raise UsageError(f"{path}: ranked: accepted are true and false")
     axes = {part: _entries(content.get(part), f"{path}: {part}", _KEYS[part]) for part in _KEYS}
     for part in ("datasets", "protocols", "methods", "measures"):
         if not axes[part]:
@@ -131,6 +135,7 @@ def load(path: str | Path) -> Recipe:
         threads=numbers([content["threads"]], f"{path}: threads")[0] if "threads" in content else None,
         options=_options(content.get("options"), f"{path}: options"),
         published={},
+        ranked=content.get("ranked", "false") == "true",
         **axes,
     )
     _check(recipe)
@@ -205,6 +210,11 @@ def _check(recipe: Recipe) -> None:
             raise UsageError(f"{recipe.path}: scores: {key}: images: accepted are train and test")
         if entry.get("il", "true") not in ("true", "false"):
             raise UsageError(f"{recipe.path}: scores: {key}: il: accepted are true and false")
+    splits = ["val_split" in recipe.settings(cell) for cell in recipe.cells()]
+    if any(splits) and any(entry["images"] == "train" for entry in recipe.scores.values()):
+        raise UsageError(f"{recipe.path}: val_split: with a score on the train images, which would hold the others too")
+    if recipe.ranked and not (all(splits) and {entry["from"] for entry in recipe.measures.values()} == {"last.acc"}):
+        raise UsageError(f"{recipe.path}: ranked: only by last.acc and with val_split: nobody chooses on test images")
     known = _measurable(recipe.scores)
     for key, entry in recipe.measures.items():
         numbers([entry.get("digits", "2")], f"{recipe.path}: measures: {key}: digits")

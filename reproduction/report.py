@@ -16,7 +16,7 @@ def write(recipe: Recipe, out: Path) -> str:
     """Write the three files from what is finished below `out`; return the table as Markdown."""
     runs = finished(recipe, out)
     cells = tables.collect(recipe, runs)
-    table = tables.markdown(recipe, cells, len(runs), PICTURE)
+    table = tables.markdown(recipe, cells, runs, PICTURE)
     write_text(out / "results.csv", tables.results(recipe, runs))
     write_text(out / "table.md", table)
     dotplot.draw(out / PICTURE, recipe, cells)

@@ -56,6 +56,11 @@ class Run:
         return {flag: value.replace("{data_root}", self.data_root) for flag, value in settings.items()}
 
     @property
+    def splits(self) -> bool:
+        """Whether it is scored on a part of its training images, which it is not trained on."""
+        return "val_split" in self.settings
+
+    @property
     def cache_dir(self) -> str:
         """Where decoded images go, and the embedded task: it keeps to itself, for its source network must not vary."""
         return str(self.out / "cache") if "embedded" in self.dataset else CACHE_DIR
@@ -66,10 +71,11 @@ class Run:
         return self.out / "runs" / self.name
 
     def folder(self, part: str) -> str:
-        """Return the folder of class folders of `part`: "train", "val" (scored while training) or "test"."""
+        """Return the folder of class folders that holds `part`: "train", "val" (scored while training) or "test"."""
         if "embedded" in self.dataset:
             return str(embedded.letters(self.cache_dir) / "greek" / part)
-        return os.path.join(self.data_root, self.dataset["folder"], "test" if part == "val" else part)
+        part = "train" if part == "val" and self.splits else "test" if part == "val" else part
+        return os.path.normpath(os.path.join(self.data_root, self.dataset["folder"], part))
 
     def subset(self) -> Path:
         """Return the folder of links to the images that the protocol, whatever the method, trains on."""
@@ -87,7 +93,7 @@ class Run:
         flags = {
             **self.settings,
             "train_dir": self.folder("train"),
-            "eval_dir": self.folder("val"),
+            **({} if self.splits else {"eval_dir": self.folder("val")}),
             "name": self.name,
             "save": str(self.save),
             "log_dir": str(self.out / "visual_log"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import shlex
 import statistics
 from dataclasses import dataclass
 
@@ -20,10 +22,12 @@ class Measured:
     Attributes:
         values: of the finished runs, by seed.
         published: the published number and its deviation as they are written, empty where there is none.
+        seconds: what each of the runs took.
     """
 
     values: list[float]
     published: tuple[str, str]
+    seconds: list[float]
 
     @property
     def mean(self) -> float | None:
@@ -38,11 +42,17 @@ class Measured:
 
 def collect(recipe: Recipe, runs: list[Run]) -> dict[tuple[Cell, str], Measured]:
     """Return every measure of every cell, from the finished `runs`."""
-    values = {(cell, name): [] for cell in recipe.cells() for name in recipe.measures}
+    found = {
+        (cell, name): Measured([], recipe.published.get((cell, name), ("", "")), [])
+        for cell in recipe.cells()
+        for name in recipe.measures
+    }
     for run in runs:
+        seconds = run.summary()["seconds"]
         for name, value in run.values().items():
-            values[run.cell, name].append(value)
-    return {key: Measured(found, recipe.published.get(key, ("", ""))) for key, found in values.items()}
+            found[run.cell, name].values.append(value)
+            found[run.cell, name].seconds.append(seconds)
+    return found
 
 
 def results(recipe: Recipe, runs: list[Run]) -> str:
@@ -58,7 +68,7 @@ def results(recipe: Recipe, runs: list[Run]) -> str:
     return text.getvalue()
 
 
-def markdown(recipe: Recipe, cells: dict[tuple[Cell, str], Measured], runs: int, picture: str) -> str:
+def markdown(recipe: Recipe, cells: dict[tuple[Cell, str], Measured], runs: list[Run], picture: str) -> str:
     """Return `cells` as Markdown, one part for each data set, protocol and measure, with the name of their picture."""
     lines = [f"# {recipe.title}", ""]
     if recipe.note:
@@ -73,9 +83,10 @@ def markdown(recipe: Recipe, cells: dict[tuple[Cell, str], Measured], runs: int,
             "",
             *_table(recipe, cells, dataset, protocol, name),
             "",
+            *(_choice(recipe, cells, runs, dataset, protocol, name) if recipe.ranked else []),
         ]
     done = sum(1 for measured in cells.values() if measured.values)
-    lines.append(f"{runs} finished runs; {done} of {len(cells)} cells have a number.")
+    lines.append(f"{len(runs)} finished runs; {done} of {len(cells)} cells have a number.")
     return "\n".join(lines) + "\n"
 
 
@@ -107,6 +118,9 @@ def _table(recipe: Recipe, cells, dataset: str, protocol: str, name: str) -> lis
     rows = {method: cells[Cell(dataset, protocol, method), name] for method in recipe.methods}
     compared = any(row.published[0] for row in rows.values())
     head = ["method", "measured", "seeds", *(["published", "difference"] if compared else [])]
+    if recipe.ranked:
+        head.append("seconds a run")
+        rows = {method: rows[method] for method in _best_first(rows)}
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for method, row in rows.items():
         mean, deviation, places = row.mean, row.deviation, digits(recipe, name)
@@ -120,5 +134,36 @@ def _table(recipe: Recipe, cells, dataset: str, protocol: str, name: str) -> lis
             number, spread = row.published
             texts.append(f"{number} ± {spread}" if spread else number)
             texts.append(f"{mean - float(number):+.{places}f}" if number and mean is not None else "")
+        if recipe.ranked:
+            texts.append(f"{statistics.fmean(row.seconds):.0f}" if row.seconds else "")
         lines.append("| " + " | ".join(texts) + " |")
     return lines
+
+
+def _best_first(rows: dict[str, Measured]) -> list[str]:
+    return sorted(rows, key=lambda method: -math.inf if rows[method].mean is None else rows[method].mean, reverse=True)
+
+
+def _choice(recipe: Recipe, cells, runs: list[Run], dataset: str, protocol: str, name: str) -> list[str]:
+    """Say which run to keep, how sure that is, and the command that makes it again."""
+    rows = {method: cells[Cell(dataset, protocol, method), name] for method in recipe.methods}
+    first = _best_first(rows)[0]
+    if not rows[first].values:
+        return []
+    run = max((run for run in runs if run.cell == (dataset, protocol, first)), key=lambda run: run.values()[name])
+    summary = run.summary()
+    count, share = summary["scored_on"]["images"], rows[first].mean / 100
+    error = 100 * math.sqrt(share * (1 - share) / count)
+    known = summary["options"]  # places as they were, for the recipe may say {data_root}
+    flags = {flag: value and str(known.get(flag, value)) for flag, value in run.settings.items()}
+    flags.update({flag: str(known[flag]) for flag in ("train_dir", "seed")})
+    words = [word for flag, value in flags.items() for word in (f"--{flag}", value) if word]
+    return [
+        f"First is {recipe.methods[first]['title']}. On {count} images an accuracy like this has a standard error of "
+        f"{error:.1f} points: methods that are no further apart are level, and the cheaper one will do.",
+        "",
+        f"To keep: `{run.file('_Last.pdparams')}`. The command that makes it again:",
+        "",
+        f"    python finetune.py {shlex.join(words)}",
+        "",
+    ]

@@ -34,10 +34,10 @@ def main(mode: str, folder: str, source: str, *names: str) -> None:
     if mode == "crash":
         look = finetune.look
 
-        def crashing(options, training, evaluation, log, done):
+        def crashing(options, training, evaluation, log, done, *more):
             if done == 5:
                 raise Crash
-            return look(options, training, evaluation, log, done)
+            return look(options, training, evaluation, log, done, *more)
 
         finetune.look = crashing
     save = "whole" if mode == "whole" else "half"

@@ -3,12 +3,13 @@
 import json
 import mmap
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import in_turns, memory, steps, write_photographs
+from benchmarks import in_turns, memory, ranks, steps, write_photographs
 from benchmarks import input as chains
 from regularizers import REGULARIZERS
 from tests.scripts import run
@@ -98,6 +99,33 @@ def test_a_run_that_fails_is_a_failure(tmp_path):
     line = memory.command(tmp_path, 10, 1, 8)
     with pytest.raises(Failure, match="the run failed"):
         list(memory.watch([*line, "--val_split=2"], 1))
+
+
+@pytest.mark.slow
+def test_ranks_measures_one_process_and_two(tmp_path):
+    size = "--model_arch resnet8 --image_size 32 --batch_size 8 --images 16"
+    printed, content = measured(f"benchmarks/ranks.py {size} --steps 2 --repeats 1", tmp_path)
+    lines = [line.split() for line in printed.splitlines()]
+    assert lines[0] == ["run", "images/s", "x", "1", "process", "at", "least"]
+    assert [line[:2] for line in lines[1:3]] == [["1", "process"], ["2", "ranks"]]
+    assert min(content["images_per_second"].values()) > 0
+    assert [list(curve) for curve in content["loss"].values()] == [["1", "2"]] * 2
+    assert 0 < content["difference"] < 0.1  # batch normalisation of 4 images each instead of 8
+
+
+def test_the_gain_of_two_ranks_and_how_far_they_stray(capsys):
+    rates = {"1 process": [3.0, 9.0, 1.0], "2 ranks": [6.0]}
+    curves = {"1 process": {5: 4.0, 10: 2.0}, "2 ranks": {5: 4.1, 10: 1.9}}
+    ranks.report(rates, curves, SimpleNamespace(json=None))
+    printed = capsys.readouterr().out
+    assert "2 ranks        6.00        2.000     1.700" in printed
+    assert "largest difference 5.00 %" in printed
+
+
+def test_a_run_of_ranks_that_fails_is_a_failure(tmp_path):
+    options = SimpleNamespace(model_arch="resnet8", image_size=32, batch_size=8, steps=2)
+    with pytest.raises(Failure, match="the run of 1 process failed: .*no such folder"):
+        ranks.images_per_second(tmp_path, "1 process", options)
 
 
 def test_work_is_done_in_turns_and_the_first_one_is_not_measured():

@@ -54,6 +54,7 @@ def test_a_run_leaves_the_promised_files(finished):
     assert summary["last"]["acc"] == float(rows[-1]["val_acc"])
     assert summary["best"]["acc"] == max(float(row["val_acc"]) for row in rows)
     assert summary["scored_on"] == {"folder": "dataset/test", "images": 12}
+    assert 0 < summary["step_share"] < 1
     assert len((base.parent / "pets_smile_samples.txt").read_text().split("\n")) == 16
     with Image.open(base.parent / "pets_smile.png") as picture_of_curves:
         assert picture_of_curves.size[0] > 500
@@ -339,7 +340,7 @@ def test_without_data_the_embedded_task_runs_and_says_so(tmp_path):
         "--gpu",
         0,
         cwd=tmp_path,
-        timeout=600,
+        timeout=1800,
         OMP_NUM_THREADS=str(os.cpu_count()),
     )
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """Several ranks: the shares of one, and whole runs as the launcher starts them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from regularizers import RegSL
 from tests.pictures import write_folder
 from tests.scripts import ROOT, tiny
 from tests.test_resume import flat
-from utils import pickles
+from utils import embedded, pickles
 from utils.errors import UsageError
 from utils.losses import cross_entropies, frobenius_norm
 from utils.ranks import Ranks, alone, join
@@ -207,3 +208,37 @@ def test_what_a_failed_rank_said_can_be_seen(work, flags, words):
     assert process.returncode != 0
     assert words in output
     assert "Traceback" not in output
+
+
+EMBEDDED = """
+from utils import startup, embedded
+import finetune
+embedded.SOURCE_OPTIONS.update({"--max_iters": 4, "--eval_frequency": 4})
+finetune.main("--regularizer l2 --gpu -1 --max_iters 4 --eval_frequency 4".split())
+"""
+
+
+@pytest.mark.slow
+def test_the_embedded_tasks_source_is_trained_by_one_process(tmp_path):
+    said = run(sys.executable, "-c", EMBEDDED, cwd=tmp_path)
+    assert said.count("training the source network") == 1
+    summary = json.loads((tmp_path / "cache/latin_to_greek/source/latin_l2.json").read_text())
+    assert summary["ranks"] == 1
+    assert json.loads((tmp_path / "output" / "greek_l2.json").read_text())["ranks"] == 2
+
+
+def test_the_embedded_tasks_source_is_no_rank(tmp_path, monkeypatch):
+    seen = {}
+
+    def training(command, env):
+        seen.update(env)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(embedded.glyphs, "write_task", lambda folder: None)
+    monkeypatch.setattr(embedded.subprocess, "run", training)
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    monkeypatch.setenv("PADDLE_MASTER", "127.0.0.1:9")
+    monkeypatch.setenv("HERE_TO_STAY", "1")
+    embedded.prepare(str(tmp_path), -1)
+    assert seen["HERE_TO_STAY"] == "1"
+    assert not [name for name in seen if name.startswith("PADDLE_")]

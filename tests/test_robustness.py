@@ -85,10 +85,10 @@ def interrupt(flags, step):
     """Train up to a crash in step number `step`."""
     look = finetune.look
 
-    def crashing(options, training, evaluation, log, done):
+    def crashing(options, training, evaluation, log, done, batch):
         if done == step:
             raise Crash
-        return look(options, training, evaluation, log, done)
+        return look(options, training, evaluation, log, done, batch)
 
     finetune.look = crashing
     try:

@@ -1,5 +1,6 @@
 """The scoring script as a person uses it: in a process of its own, on generated folders."""
 
+import csv
 import json
 import os
 import pickle
@@ -11,9 +12,17 @@ import pytest
 from paddle.vision import transforms
 from PIL import Image
 
+import test as scoring
+from datasets.batches import ImageSet
+from models import trained
+from tests.checkpoints import write_checkpoint
 from tests.pictures import write_folder
 from tests.scripts import run, tiny
+from utils import mistakes
+from utils.errors import WeightsError
 from utils.interpolation import TITLES
+
+CLASSES = ["cat", "dog", "emu", "fox"]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +71,11 @@ def score(work, *flags, **options):
     return run("test.py", *flags, "--gpu", -1, cwd=work, **options)
 
 
+def read(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
 def test_scores_are_those_that_training_reported(work):
     reported = [line for line in (work / "log.txt").read_text().splitlines() if "evaluation: top-1" in line]
     best = [line for line in reported if "(best so far)" in line][-1]
@@ -69,15 +83,111 @@ def test_scores_are_those_that_training_reported(work):
     done = score(work, "--ckpts", *files, "--json", "results/scores.json")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     results = json.loads((work / "results" / "scores.json").read_text())
     for line, result, path, wanted in zip(lines, results, files, (best, reported[-1])):
         numbers = wanted.split("evaluation: ")[1].split("  (best")[0]
         assert line.startswith(f"{path}: {numbers}  ")
-        assert list(result) == ["path", "test_dir", "count", "acc", "acc5", "loss"]
+        assert list(result) == ["path", "test_dir", "count", "acc", "acc5", "loss", "class_acc"]
         assert (result["path"], result["test_dir"], result["count"]) == (path, "./dataset/test", 21)
         assert f"top-1 {result['acc']:.2f} % (" in numbers
         assert f"top-5 {result['acc5']:.2f} %  loss {result['loss']:.4f}" in numbers
+        assert f"mean per class {result['class_acc']:.2f} %  " in line
+    low, high = sorted(result["acc"] for result in results)
+    middle = (low + high) / 2
+    assert lines[2] == f"top-1 of 2 checkpoints: min {low:.2f} %, median {middle:.2f} %, max {high:.2f} %"
+
+
+@pytest.fixture(scope="module")
+def uneven(work):
+    """Three checkpoints with random weights, and a folder of uneven classes for them."""
+    for count, name in enumerate(CLASSES, 3):
+        write_folder(work / "uneven", (name,), count=4 * count, seed=count)
+    for seed in range(3):
+        write_checkpoint(work / f"{seed}.pdparams", CLASSES, seed=seed)
+    return work
+
+
+def logits_of(path, files):
+    """Return what the network says of each image, computed with Pillow and NumPy but for the network itself."""
+    rows = []
+    for file in files:
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB").resize((37, 37), Image.BILINEAR))[2:34, 2:34] / 255.0
+        rows.append(((pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1))
+    return trained.load(path).network(paddle.to_tensor(np.stack(rows).astype("float32"))).logits.numpy()
+
+
+def test_the_report_of_one_checkpoint(uneven):
+    done = score(uneven, "--ckpts", "1.pdparams", "--test_dir", "uneven", "--report", "one", "--json", "one.json")
+    assert done.returncode == 0, done.stderr
+    files = sorted((uneven / "uneven").glob("*/*.png"))
+    labels = np.array([CLASSES.index(file.parent.name) for file in files])
+    predicted = logits_of(uneven / "1.pdparams", files).argmax(axis=1)
+    counts = np.zeros((4, 4), dtype=int)
+    for label, other in zip(labels, predicted):
+        counts[label, other] += 1
+    assert not np.array_equal(counts, counts.T)  # or the matrix could be on its side
+    header, *rows = read(uneven / "one" / "confusion.csv")
+    assert header == ["true class (rows), predicted class (columns)", *CLASSES]
+    assert rows == [[name, *map(str, row)] for name, row in zip(CLASSES, counts)]
+    table = read(uneven / "one" / "predictions.csv")[1:]
+    assert [row[:3] for row in table] == [
+        [str(file.relative_to(uneven / "uneven")), CLASSES[label], CLASSES[other]]
+        for file, label, other in zip(files, labels, predicted)
+    ]
+    (result,) = json.loads((uneven / "one.json").read_text())
+    assert result["acc"] == pytest.approx(100 * (labels == predicted).mean())
+    assert result["class_acc"] == pytest.approx(100 * np.mean(counts.diagonal() / [12, 16, 20, 24]))
+    assert result["class_acc"] != pytest.approx(result["acc"], abs=0.5)
+    assert f"mean per class {result['class_acc']:.2f} %" in done.stdout
+    for name in ("confusion.png", "worst.png"):
+        with Image.open(uneven / "one" / name) as picture:
+            assert min(picture.size) > 300
+
+
+def test_a_comparison_and_the_reports_of_several(uneven):
+    flags = ["--ckpts", "2.pdparams", "--compare", "0.pdparams", "1.pdparams", "--test_dir", "uneven"]
+    done = score(uneven, *flags, "--report", "many", "--json", "many.json")
+    assert done.returncode == 0, done.stderr
+    *scores, spread, first, second = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in scores] == ["2.pdparams", "0.pdparams", "1.pdparams"]
+    results = json.loads((uneven / "many.json").read_text())
+    low, middle, high = sorted(result["acc"] for result in results)
+    assert spread == f"top-1 of 3 checkpoints: min {low:.2f} %, median {middle:.2f} %, max {high:.2f} %"
+    assert sorted(path.name for path in (uneven / "many").iterdir()) == ["0", "1", "2"]
+    assert len({(uneven / "many" / name / "predictions.csv").read_text() for name in "012"}) == 3
+    right = {}
+    for name in "01":
+        table = read(uneven / "many" / name / "predictions.csv")[1:]
+        right[name] = np.array([row[1] == row[2] for row in table])
+    assert 0 < (right["0"] & ~right["1"]).sum() != (right["1"] & ~right["0"]).sum()  # or A and B could be swapped
+    wanted = mistakes.compare(right["0"], right["1"], seed=2022)
+    assert first + "\n" + second == f"B (1.pdparams) - A (0.pdparams): {wanted}"
+    assert [result.get("compared") for result in results] == [None, None, {"with": "0.pdparams", **wanted.to_dict()}]
+    assert wanted.difference == pytest.approx(results[2]["acc"] - results[1]["acc"])
+
+
+def test_compare_needs_no_other_flag(uneven):
+    done = score(uneven, "--compare", "2.pdparams", "0.pdparams", "--test_dir", "uneven")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+        "2.pdparams",
+        "0.pdparams",
+        "top-1 of 2 checkpoints",
+        "B (0.pdparams) - A (2.pdparams)",
+        "of 72 images A alone has " + done.stdout.split("A alone has ")[1].split(":")[0],
+    ]
+
+
+def test_checkpoints_scored_on_different_images_are_not_compared():
+    """Those of chosen classes: each is scored on the images of its own."""
+    scored = {
+        path: (ImageSet(None, np.arange(count), np.zeros(count, dtype="int64"), CLASSES[:count]), np.ones(count, bool))
+        for path, count in (("a.pdparams", 4), ("b.pdparams", 3))
+    }
+    with pytest.raises(WeightsError, match=r"a\.pdparams and b\.pdparams have different classes: fox"):
+        scoring.compared(scored, "a.pdparams", "b.pdparams", 0)
 
 
 def test_interpolation_losses(work):
@@ -134,6 +244,9 @@ REFERENCE = "--ckpts reference.pdparams --model_arch resnet18"
 BAD = [
     (f"{OURS} --model_arch resnet14", 2, ("--model_arch resnet14", "pets_l2_Last", "resnet8")),
     (f"{OURS} --image_size 64", 2, ("--image_size 64", "pets_l2_Last", "32")),
+    ("--test_dir two", 2, ("--ckpts FILE", "--compare A B")),
+    ("--compare reference.pdparams", 2, ("--compare", "2 arguments")),
+    (f"{OURS} --report log.txt", 2, ("--report", "'log.txt'", "folder")),
     (f"{OURS} --il_picture il.png", 2, ("--il_picture", "--il")),
     (f"{OURS} --json dataset", 2, ("--json", "'dataset'", "folder")),
     (f"{OURS} --test_dir foxes", 3, ("foxes", "emu", "fox", "pets_l2_Last")),

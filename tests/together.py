@@ -74,10 +74,10 @@ def main(network: str, folder: str, source: str, *names: str) -> None:
         models.ARCHITECTURES["resnet8"] = Plain
     look = finetune.look
 
-    def looking(options, training, evaluation, log, done):
+    def looking(options, training, evaluation, log, done, *more):
         with open(f"{folder}/{options.run}.{training.ranks.rank}.sha256", "w") as file:
             file.write(digest(training))
-        return look(options, training, evaluation, log, done)
+        return look(options, training, evaluation, log, done, *more)
 
     finetune.look = looking
     if not os.path.exists(source):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import paddle
 
@@ -44,3 +45,13 @@ class Batch:
     targets: paddle.Tensor
     index: paddle.Tensor
     mix: Mix | None = None
+
+    def parts(self, count: int) -> Iterator[Batch]:
+        """Yield the batch in `count` parts of equal size, which its size must allow; their `mix` is the whole one's."""
+        if count == 1:
+            yield self
+            return
+        size = self.index.shape[0] // count
+        for start in range(0, count * size, size):
+            rows = slice(start, start + size)
+            yield replace(self, images=self.images[rows], targets=self.targets[rows], index=self.index[rows])

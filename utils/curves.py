@@ -1,15 +1,22 @@
-"""The curves of a run: as a picture, and for VisualDL."""
+"""The curves of a run: as a picture, and for VisualDL, with its options and some of its images beside them."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import struct
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from datasets.preprocess import MEAN, STD
 from utils.files import replacing
+from utils.pictures import printable
 
 VISUAL_FILE = "vdlrecords.run.log"
+SHOWN = 8  # images of a batch
 
 
 def draw(path: Path, title: str, rows: list[dict]) -> None:
@@ -47,15 +54,65 @@ def open_writer(folder: Path, step: int, warn):
 
 def add(writer, step: int, values: dict[str, float], warn):
     """Write one point of each curve; return the writer, or None after a failure, with one warning."""
+
+    def points() -> None:
+        for tag, value in values.items():
+            writer.add_scalar(tag=tag, value=float(value), step=step)
+
+    return _written(writer, points, warn)
+
+
+def add_images(writer, step: int, tag: str, images: np.ndarray, targets: np.ndarray, classes: Sequence[str], warn):
+    """Write a panel of training images; arguments as of `panel`, result as of `add`."""
+    return _written(writer, lambda: writer.add_image(tag=tag, img=panel(images, targets, classes), step=step), warn)
+
+
+def add_options(writer, options: dict[str, str | float], metrics: list[str], warn):
+    """Write what the run is compared by: its options and the names of the curves that say how it ended."""
+    plain = {name: int(value) if isinstance(value, bool) else value for name, value in options.items()}
+    return _written(writer, lambda: writer.add_hparams(plain, metrics), warn)
+
+
+def _written(writer, write: Callable[[], None], warn):
     try:
         if writer is not None:
-            for tag, value in values.items():
-                writer.add_scalar(tag=tag, value=float(value), step=step)
+            write()
             writer.flush()
         return writer
     except Exception as error:  # curves are never worth a run
         warn(f"WARNING: no VisualDL curves from here on: {error}")
         return None
+
+
+def panel(images: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Draw the first images of a batch, each below the classes of its target and their shares.
+
+    Args:
+        images: normalised, [B, 3, H, W].
+        targets: a distribution over the classes for each image, [B, K].
+        classes: the K names.
+
+    Returns:
+        uint8 [height, width, 3].
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.6), dpi=100, layout="constrained")
+    every = list(figure.subplots(2, SHOWN // 2).flat)
+    for axes in every:
+        axes.set_axis_off()
+    pictures = images[:SHOWN].transpose(0, 2, 3, 1) * STD + MEAN
+    for axes, picture, target in zip(every, pictures, targets):
+        largest = [k for k in np.argsort(-target, kind="stable")[:2] if target[k] > 0]
+        lines = [f"{100 * target[k]:.0f} % {printable(classes[k])[:20]}".replace("$", r"\$") for k in largest]
+        axes.set_title("\n".join(lines), fontsize=11)
+        axes.imshow(picture.clip(0, 1))
+    canvas = FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script the font has not
+        canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _keep_until(path: Path, step: int) -> None:

@@ -24,12 +24,14 @@ class Scores:
         correct5: images whose class is among the five highest scores.
         count: images scored.
         loss: mean cross-entropy over the images.
+        class_acc: mean over the classes of the top-1 accuracy on each, in percent; a class without images is left out.
     """
 
     correct: int
     correct5: int
     count: int
     loss: float
+    class_acc: float
 
     @property
     def acc1(self) -> float:
@@ -40,6 +42,17 @@ class Scores:
     def acc5(self) -> float:
         """Top-5 accuracy in percent."""
         return 100 * self.correct5 / self.count
+
+    def to_dict(self) -> dict:
+        """Return what a file of results keeps of it."""
+        losses = {"loss": self.loss, "class_acc": self.class_acc}
+        return {"count": self.count, "acc": self.acc1, "acc5": self.acc5, **losses}
+
+    def __str__(self) -> str:
+        return (
+            f"top-1 {self.acc1:.2f} % ({self.correct}/{self.count})  top-5 {self.acc5:.2f} %  loss {self.loss:.4f}  "
+            f"mean per class {self.class_acc:.2f} %"
+        )
 
 
 @contextlib.contextmanager
@@ -77,7 +90,14 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     highest = (-logits).argsort(axis=1, kind="stable")[:, :5]
     hits = highest == labels[:, None]
     losses = logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(len(labels)), labels]
-    return Scores(int(hits[:, 0].sum()), int(hits.any(axis=1).sum()), len(labels), float(losses.mean()))
+    images, right = np.bincount(labels), np.bincount(labels, weights=hits[:, 0])
+    return Scores(
+        correct=int(hits[:, 0].sum()),
+        correct5=int(hits.any(axis=1).sum()),
+        count=len(labels),
+        loss=float(losses.mean()),
+        class_acc=float(100 * (right[images > 0] / images[images > 0]).mean()),
+    )
 
 
 def evaluate(

@@ -1,8 +1,11 @@
-"""What a step measured, kept on the device until somebody looks."""
+"""What a run measures of itself: what a step gave, kept on the device until somebody looks, and where the time goes."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import time
+from collections.abc import Iterator
 
 import paddle
 
@@ -62,3 +65,51 @@ class Meter:
             values = [row[name] for row in rows if name in row]
             means[name] = sum(values) / len(values)
         return means, 100 * sum(row["hits"] for row in rows) / len(rows)
+
+
+class Stopwatch:
+    """The time of a run from its first batch on, over all its parts when it is resumed.
+
+    It never waits for the device. So on a GPU, which goes on with its steps meanwhile, more may count as lost than is.
+    """
+
+    def __init__(self):
+        self._started, self._before, self.lost = None, 0.0, 0.0
+
+    def start(self) -> None:
+        """Start, or go on from what `resume` took back."""
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The time until now."""
+        return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
+
+    @property
+    def step_share(self) -> float:
+        """The share of the time that was spent in training steps: that less what was lost."""
+        return 1 - self.lost / self.seconds
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Count the time of the block as lost, once however deep such blocks lie in one another."""
+        lost, start = self.lost, time.perf_counter()
+        yield
+        self.lost = lost + time.perf_counter() - start
+
+    def waiting(self, items: Iterator) -> Iterator:
+        """Yield `items`, the time until each one comes counted as lost."""
+        while True:
+            with self.aside():
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+    def state(self) -> dict[str, float]:
+        """Return the time until now and what of it was lost."""
+        return {"seconds": self.seconds, "lost_seconds": self.lost}
+
+    def resume(self, seconds: float, lost_seconds: float = 0.0) -> None:
+        """Take back what `state` gave."""
+        self._before, self.lost = seconds, lost_seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ RESAMPLES = 10_000
 Ranking = list[tuple[str, float]]  # classes and their probabilities, the highest first
 
 
-def write(folder: str | os.PathLike, images: ImageSet, logits: np.ndarray, top_k: int = 5) -> float:
+def write(folder: str | os.PathLike, images: ImageSet, logits: np.ndarray, top_k: int = 5) -> None:
     """Write the report of one network into `folder`.
 
     It is per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png.
@@ -31,9 +31,6 @@ def write(folder: str | os.PathLike, images: ImageSet, logits: np.ndarray, top_k
         images: the images scored, with their labels.
         logits: of the network for them, in order, [N, K].
         top_k: classes named for each image in predictions.csv.
-
-    Returns:
-        The mean accuracy over the classes in percent.
     """
     folder = Path(folder)
     matrix = confusion(images.labels, logits.argmax(axis=1), len(images.classes))
@@ -46,18 +43,26 @@ def write(folder: str | os.PathLike, images: ImageSet, logits: np.ndarray, top_k
     write_text(folder / "predictions.csv", _predictions(images, logits, top_k))
     pictures.confusion_matrix(folder / "confusion.png", matrix, images.classes)
     worst_picture(folder / "worst.png", images, logits)
-    return mean_class_accuracy(matrix)
+
+
+def folders(root: Path, checkpoints: list[str]) -> dict[str, Path]:
+    """Return where the report of each checkpoint goes.
+
+    It is `root` for a single one; else a folder in it named after the checkpoint, or after its path where two have the
+    same name.
+    """
+    if len(checkpoints) == 1:
+        return {checkpoints[0]: root}
+    names = {path: Path(path).stem for path in checkpoints}
+    if len({*names.values()}) < len(names):
+        above = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in checkpoints])
+        names = {path: os.path.relpath(path, above) for path in checkpoints}
+    return {path: root / name for path, name in names.items()}
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
     """Return how many images of each true class (row) were taken for each class (column), int64 [count, count]."""
     return np.bincount(labels * count + predicted, minlength=count * count).reshape(count, count)
-
-
-def mean_class_accuracy(matrix: np.ndarray) -> float:
-    """Return the mean over the classes of the accuracy on each, in percent; a class without images does not count."""
-    images = matrix.sum(axis=1)
-    return float(100 * np.mean(matrix.diagonal()[images > 0] / images[images > 0]))
 
 
 def per_class(matrix: np.ndarray, classes: list[str]) -> list[dict]:
@@ -159,8 +164,6 @@ class Comparison:
 
     Attributes:
         count: the images.
-        correct_a: images that A has right.
-        correct_b: images that B has right.
         only_a: images that A alone has right.
         only_b: images that B alone has right.
         low: lower end of the 95 % interval of `difference`.
@@ -170,8 +173,6 @@ class Comparison:
     """
 
     count: int
-    correct_a: int
-    correct_b: int
     only_a: int
     only_b: int
     low: float
@@ -185,39 +186,31 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"A {100 * self.correct_a / self.count:.2f} %, B {100 * self.correct_b / self.count:.2f} %: "
-            f"B - A = {self.difference:+.2f} points, 95 % interval {self.low:+.2f} to {self.high:+.2f}; "
-            f"right in A alone {self.only_a}, in B alone {self.only_b} of {self.count} images, "
-            f"McNemar's exact p = {self.p_value:.2g}"
+            f"{self.difference:+.2f} points, 95 % interval {self.low:+.2f} to {self.high:+.2f} (bootstrap)\n"
+            f"of {self.count} images A alone has {self.only_a} right, B alone {self.only_b}: "
+            f"McNemar's exact test p = {self.p_value:.2g}"
         )
 
+    def to_dict(self) -> dict:
+        """Return what a file of results keeps of it."""
+        return {"difference": self.difference, **asdict(self)}
 
-def compare(logits_a: np.ndarray, logits_b: np.ndarray, labels: np.ndarray, seed: int = 0) -> Comparison:
+
+def compare(right_a: np.ndarray, right_b: np.ndarray, seed: int = 0) -> Comparison:
     """Compare two networks by the images that only one of them has right.
 
     Args:
-        logits_a: of A, [N, K].
-        logits_b: of B for the same images in the same order, [N, K].
-        labels: the true classes, int [N].
+        right_a: whether A has each image right, bool [N].
+        right_b: whether B has the same image right, bool [N].
         seed: of the percentile bootstrap over the images, `RESAMPLES` times.
     """
     from scipy.stats import binomtest  # takes a second: only where two are compared
 
-    right_a, right_b = logits_a.argmax(axis=1) == labels, logits_b.argmax(axis=1) == labels
-    only_a, only_b, count = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(labels)
+    only_a, only_b, count = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
     # resampling the images is drawing how many of each kind there are
     kinds = np.array([only_a, only_b, count - only_a - only_b]) / count
     draws = np.random.default_rng(seed).multinomial(count, kinds, size=RESAMPLES)
     low, high = np.percentile(100 * (draws[:, 1] - draws[:, 0]) / count, [2.5, 97.5])
     discordant = only_a + only_b
     p_value = binomtest(only_a, discordant).pvalue if discordant else 1.0
-    return Comparison(
-        count=count,
-        correct_a=int(right_a.sum()),
-        correct_b=int(right_b.sum()),
-        only_a=only_a,
-        only_b=only_b,
-        low=float(low),
-        high=float(high),
-        p_value=float(p_value),
-    )
+    return Comparison(count, only_a, only_b, float(low), float(high), float(p_value))

@@ -33,6 +33,7 @@ class Optimizer:
         lr_drop: the 0-based update from which the lower rate holds.
         precision: how the networks compute.
         ranks: the processes of the run.
+        accum: parts of a batch whose gradients make one update.
     """
 
     def __init__(
@@ -47,8 +48,9 @@ class Optimizer:
         lr_drop: int,
         precision: Precision = float32,
         ranks: Ranks = alone,
+        accum: int = 1,
     ):
-        self.precision, self.ranks = precision, ranks
+        self.precision, self.ranks, self.accum = precision, ranks, accum
         norms = [layer for layer in model.sublayers() if hasattr(layer, "_variance") and layer.training]
         self.statistics = [tensor for layer in norms for tensor in (layer._mean, layer._variance)]
         backbone, heads = {}, {f"regularizer.{name}": p for name, p in trained(regularizer).items()}
@@ -69,16 +71,15 @@ class Optimizer:
         )
 
     def backward(self, loss: paddle.Tensor) -> None:
-        """Leave the gradients of `loss` in the parameters; average them and the running statistics over the ranks."""
-        if self.ranks.count == 1:
-            self.precision.backward(loss, self.momentum)
-            return
-        scaler = self.precision.scaler
-        (scaler.scale(loss) if scaler else loss).backward()
-        gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
-        self.ranks.average(gradients + self.statistics)
-        if scaler:  # only now, so that all ranks see the same overflow
-            scaler.unscale_(self.momentum)
+        """Add the gradients of `loss`, of a whole batch or of one of its parts, to those in the parameters."""
+        self.precision.backward(loss / self.accum if self.accum > 1 else loss)
+
+    def average(self) -> None:
+        """After the last part: make gradients and running statistics the means over the ranks."""
+        if self.ranks.count > 1:
+            gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+            self.ranks.average(gradients + self.statistics)
+        self.precision.unscale(self.momentum)  # only now, so that all ranks see the same overflow
 
     def step(self) -> None:
         """Update everything, forget the gradients, move the schedule on."""

@@ -112,6 +112,7 @@ def _parser(name: str) -> Parser:
     training.add_argument("--regularizer", default=name, help=f"the method, or several as in a+b: {methods}")
     training.add_argument("--max_iters", type=count, default=9000, help="updates")
     training.add_argument("--batch_size", type=count, default=48, help="images in one update")
+    training.add_argument("--accum", type=count, default=1, metavar="N", help="take them in N parts: less memory")
     training.add_argument("--batch_size_eval", type=count, default=8, help="images scored at a time")
     training.add_argument("--lr", type=positive, default=0.01, help="learning rate")
     training.add_argument("--lr_drop", type=count, help="update from which lr is a tenth (2/3 of max_iters + 1000)")
@@ -144,6 +145,9 @@ def _complete(options: argparse.Namespace) -> None:
     options.run = f"{options.name}_{options.regularizer}"
     method = regularizers.create(options.regularizer, **options.method)
     method.check(options.max_iters)
+    if options.accum > 1 and method.whole_batch:
+        reason = f"it needs the whole batch at once: {method.whole_batch}"
+        raise UsageError(f"--accum {options.accum}: accepted with --regularizer {options.regularizer} is 1: {reason}")
     if method.needs_source and options.pretrained == "none":
         raise UsageError(f"--regularizer {options.regularizer} needs a pretrained network, --pretrained is none")
     if not (options.embedded and options.pretrained == embedded.source_path(options.cache_dir)):

@@ -17,6 +17,7 @@ from utils.files import replacing
 
 BLUE, GREEN, RED = "#2f6db3", "#3a8f4f", "#c0392b"
 
+_NAME = 40  # letters of a class name beside the matrix
 _THUMB, _GAP, _CAPTION = 160, 18, 46  # pixels
 _INK, _GREY, _PAPER, _MOUNT = "#222222", "#767676", "#ffffff", "#eeeeee"
 
@@ -27,7 +28,7 @@ class Tile(NamedTuple):
     Attributes:
         path: the image file.
         name: what it was said to be.
-        share: the probability of that, 0 to 1.
+        share: the probability of that, 0 to 1, or NaN.
         note: a second, quieter line.
         colour: of the bar that shows `share`.
     """
@@ -62,7 +63,7 @@ def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, classes: Seque
     Args:
         path: the file.
         matrix: numbers of images, [K, K].
-        classes: the K names; above 400 classes only every second, third ... is written.
+        classes: the K names, cut off after 40 letters; above 400 classes only every second, third ... is written.
     """
     from matplotlib.figure import Figure  # takes half a second: only where a picture is drawn
     from matplotlib.patches import Patch
@@ -70,11 +71,16 @@ def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, classes: Seque
     count = len(classes)
     cell = min(0.45, max(0.11, 10 / count), 44 / count)  # inches
     points = min(9, max(0.11, cell) * 57)
-    figure = Figure(figsize=(max(3.5, count * cell) + 1.5, max(3, count * cell) + 1.7), layout="constrained")
+    places = range(0, count, math.ceil(count / 400))
+    names = [printable(classes[place]) for place in places]
+    names = [name if len(name) <= _NAME else name[: _NAME - 1] + "…" for name in names]
+    margin = max(map(_font(100).getlength, names)) / 100 * points / 72  # inches: what the names take
+    names = [name.replace("$", r"\$") for name in names]
+    side = max(3, count * cell)
+    size = (side + margin + 0.7, side + margin + 1.2)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
     axes = figure.subplots()
     axes.imshow(_shades(matrix), interpolation="nearest")
-    places = range(0, count, math.ceil(count / 400))
-    names = [printable(classes[place]).replace("$", r"\$") for place in places]
     axes.set_xticks(places, names, rotation=90, fontsize=points)
     axes.set_yticks(places, names, fontsize=points)
     axes.set_xticks(np.arange(count - 1) + 0.5, minor=True)
@@ -82,17 +88,18 @@ def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, classes: Seque
     axes.grid(which="minor", color="#e4e4e4", linewidth=0.4)
     axes.tick_params(which="both", length=0)
     if count <= 40:
+        digits = min(points, 100 * cell / len(str(matrix.max())))
         for row, column in zip(*matrix.nonzero()):
             dark = matrix[row, column] > 0.4 * matrix[row].sum()
             colour = _PAPER if dark else _INK
-            axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=points, color=colour)
+            axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=digits, color=colour)
     axes.set_xlabel("predicted class (columns)")
     axes.set_ylabel("true class (rows)")
     legend = [Patch(color=BLUE, label="right"), Patch(color=RED, label="wrong")]
     figure.legend(handles=legend, loc="outside upper center", ncols=2, title="darker: a larger share of the row")
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script the font has not
-        figure.savefig(temporary, format="png", dpi=120)
+        figure.savefig(temporary, format="png", dpi="figure", bbox_inches="tight", pad_inches=0.15)
 
 
 def _shades(matrix: np.ndarray) -> np.ndarray:
@@ -119,7 +126,7 @@ def _thumbnail(path) -> Image.Image:
 
 def _caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
     draw.rectangle((left, top + 3, left + _THUMB - 1, top + 6), fill=_MOUNT)
-    filled = round(_THUMB * min(max(tile.share, 0), 1))
+    filled = round(_THUMB * min(max(0, tile.share), 1))
     if filled:
         draw.rectangle((left, top + 3, left + filled - 1, top + 6), fill=tile.colour)
     share, plain = f"{100 * tile.share:.0f} %", _font(12)

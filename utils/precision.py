@@ -34,13 +34,14 @@ class Precision:
             logits, features, maps = network(images)
         return Outputs(logits.astype("float32"), features.astype("float32"), tuple(m.astype("float32") for m in maps))
 
-    def backward(self, loss: paddle.Tensor, optimizer: paddle.optimizer.Optimizer) -> None:
-        """Leave the gradients of `loss`, unscaled, in the parameters."""
-        if self.scaler is None:
-            loss.backward()
-            return
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(optimizer)
+    def backward(self, loss: paddle.Tensor) -> None:
+        """Add the gradients of `loss`, scaled in fp16, to those in the parameters."""
+        (self.scaler.scale(loss) if self.scaler else loss).backward()
+
+    def unscale(self, optimizer: paddle.optimizer.Optimizer) -> None:
+        """Undo the scaling of the gradients; note whether one of them overflowed."""
+        if self.scaler:
+            self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: paddle.optimizer.Optimizer) -> None:
         """Update the parameters; with a scaled loss not when a gradient overflowed."""

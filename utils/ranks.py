@@ -43,8 +43,8 @@ class Ranks:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def part(self, size: int) -> slice:
-        """Return the rows of a batch of `size` that belong to this rank.
+    def part(self, size: int, accum: int = 1) -> slice:
+        """Return the rows of a batch of `size` that belong to this rank, which takes them in `accum` parts.
 
         Raises:
             UsageError: the batch cannot be divided evenly.
@@ -52,6 +52,9 @@ class Ranks:
         if size % self.count:
             raise UsageError(f"--batch_size {size}: accepted with {self.count} processes are multiples of {self.count}")
         own = size // self.count
+        if own % accum:
+            each = f", of which each of {self.count} processes takes {own}," if self.count > 1 else ""
+            raise UsageError(f"--accum {accum}: accepted with --batch_size {size}{each} are divisors of {own}")
         return slice(self.rank * own, (self.rank + 1) * own)
 
     @paddle.no_grad()

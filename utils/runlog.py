@@ -10,15 +10,20 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from utils import curves
+from utils.batch import Batch
 from utils.errors import UsageError
 from utils.files import write_text
+from utils.training import FREE
 
 COLUMNS = ("step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "val_acc5")
+# options that nobody compares runs by: names, places, and what cannot change a result
+_NOT_COMPARED = FREE | {"run", "name", "method", "check_data", "print_frequency", "eval_frequency", "batch_size_eval"}
 
 
 class RunLog:
@@ -58,6 +63,7 @@ class RunLog:
             self._text.truncate(0)
         self.rows = [row for row in read_rows(self.path(".csv")) if int(row["step"]) <= step] if step else []
         self._visual = curves.open_writer(self.visual_dir, step, self.line)
+        self._shown = False
         self._bar = tqdm(total=self.total, initial=step, desc=self.run, unit="step", disable=None, dynamic_ncols=True)
         self._started, self._first = time.time(), step
 
@@ -105,9 +111,30 @@ class RunLog:
         curves.draw(self.path(".png"), self.run, self.rows)
         self._scalars(step, {"val_loss": scores.loss, "val_acc": scores.acc1, "val/acc5": scores.acc5})
 
+    def mixed(self, step: int, batch: Batch, classes: Sequence[str]) -> None:
+        """Show the first batch with mixed images that it is given, with their labels; no other one.
+
+        Args:
+            step: updates made.
+            batch: what the last one of them trained on.
+            classes: the names of the classes.
+        """
+        if batch.mix is None or self._shown:
+            return
+        images, targets = batch.images.numpy(), batch.targets.numpy()
+        self._visual = curves.add_images(self._visual, step, "train/mixed", images, targets, classes, self.line)
+        self._shown = True
+
     def summary(self, content: dict) -> None:
-        """Write the run's summary."""
+        """Write the run's summary, and for VisualDL its options beside how it ended."""
         write_text(self.path(".json"), json.dumps(content, indent=2) + "\n")
+        best, options = content["best"], content["options"]
+        self._scalars(best["step"], {"val/best_acc": best["acc"]})
+        named = {"regularizer": options["regularizer"], **options["method"], **options}
+        shown = sorted(named.keys() - _NOT_COMPARED, key=lambda name: (name.endswith("_dir"), [*named].index(name)))
+        compared = {name: named[name] for name in shown if named[name] is not None}
+        metrics = ["val_acc", "val/best_acc", "val/acc5", "val_loss"]
+        self._visual = curves.add_options(self._visual, compared, metrics, self.line)
 
     def close(self) -> None:
         """Close the files; the run's name is free again."""
@@ -134,7 +161,7 @@ class Silent(RunLog):
     def _nothing(self, *_) -> None:
         """Say and write nothing."""
 
-    start = line = advance = training = evaluation = summary = close = _nothing
+    start = line = advance = training = evaluation = mixed = summary = close = _nothing
 
 
 def read_rows(path: str | os.PathLike) -> list[dict]:

@@ -14,7 +14,7 @@ from models.heads import reset_head
 from models.weights import load_source
 from utils import checkpoint
 from utils.errors import UsageError, names
-from utils.meter import Meter
+from utils.meter import Meter, Stopwatch
 from utils.optim import Optimizer
 from utils.precision import Precision
 from utils.provenance import versions
@@ -61,10 +61,11 @@ class Training:
             lr_drop=options.lr_drop,
             precision=self.precision,
             ranks=ranks,
+            accum=options.accum,
         )
         self.meter = Meter(ranks)
         self.best = {"step": 0, "acc": -1.0}
-        self.seconds = 0.0
+        self.watch = Stopwatch()
 
     def _start_from(self, source) -> None:
         own = self.model.state_dict()
@@ -87,12 +88,13 @@ class Training:
             cache_dir=Path(options.cache_dir) / "methods",
             precision=self.precision,
             ranks=self.ranks,
+            accum=options.accum,
             fingerprint=hashlib.sha256(f"{weights} {files} {options.image_size}".encode()).hexdigest(),
         )
 
     def images_per_second(self, steps: int) -> float:
         """Return the training images seen in `steps` updates over the time they took, evaluations included."""
-        return steps * self.options.batch_size / self.seconds
+        return steps * self.options.batch_size / self.watch.seconds
 
     def save(self, path: Path, step: int) -> None:
         """Write a checkpoint after update number `step`, counted from 0: the reference's keys first.
@@ -100,9 +102,10 @@ class Training:
         All ranks hold the same and call this together; the first one writes.
         """
         pending = self.meter.state()
-        if self.ranks.first:
-            checkpoint.save(path, self._content(step, pending))
-        self.ranks.barrier()
+        with self.watch.aside():
+            if self.ranks.first:
+                checkpoint.save(path, self._content(step, pending))
+            self.ranks.barrier()
 
     def _content(self, step: int, pending: list[dict]) -> dict:
         options = {name: value for name, value in vars(self.options).items() if name != "method"}
@@ -122,7 +125,7 @@ class Training:
                 "state": self.regularizer.state_dict(),
             },
             "options": {**options, "samples_sha256": sets.listing(self.train)[1]},
-            "metrics": {"best": self.best, "pending": pending, "seconds": self.seconds},
+            "metrics": {"best": self.best, "pending": pending, **self.watch.state()},
             "ranks": self.ranks.count,
             "source": self.source,
             "versions": versions(),
@@ -142,13 +145,14 @@ class Training:
         self.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
         self.precision.set_state_dict(content["scaler"])
         metrics = content["metrics"]
-        self.best, self.seconds = metrics["best"], metrics["seconds"]
+        self.best = metrics["best"]
+        self.watch.resume(metrics["seconds"], metrics.get("lost_seconds", 0.0))
         self.meter.resume(metrics["pending"])
         return content["iter"] + 1
 
     def _same_options(self, content: dict, path: Path) -> None:
         now = {**vars(self.options), **self.options.method, "samples_sha256": sets.listing(self.train)[1]}
-        then = {**content["options"], **content["regularizer"]["arguments"]}
+        then = {"accum": 1, **content["options"], **content["regularizer"]["arguments"]}
         changed = [
             f"--{name} {then.get(name)} is now {now.get(name)}"
             for name in sorted({*now, *then} - FREE - {"method"})

@@ -98,6 +98,19 @@ def test_a_failure_in_the_thread_is_raised_here(tmp_path):
         list(ImageSet.of(Streamed(found, Preprocess(32, 37)), found.classes).batches(2))
 
 
+def test_streamed_images_are_decoded_by_several_threads_at_once(tmp_path, monkeypatch):
+    together = threading.Barrier(3, timeout=10)  # broken, an error here, unless three arrive
+
+    def decode(path, preprocess):
+        together.wait()
+        return path[-7:]
+
+    monkeypatch.setattr("datasets.decoded.workers", lambda: 3)
+    monkeypatch.setattr("datasets.decoded.decode", decode)
+    found = scan(write_folder(tmp_path, count=3))
+    assert Streamed(found, Preprocess(32, 37)).pixels([0, 1, 2]) == ["000.png", "001.png", "002.png"]
+
+
 def test_ahead_keeps_the_order_and_leaves_no_thread():
     before = threading.active_count()
     assert list(ahead(iter(range(50)))) == list(range(50))

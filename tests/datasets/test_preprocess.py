@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import paddle.vision.transforms as T
 import pytest
@@ -57,3 +59,14 @@ def test_what_cannot_be_read_is_named(tmp_path, spoil, reason, read):
     with pytest.raises(DataError, match=reason) as caught:
         read(path, Preprocess(32, 37, keep_aspect=True))
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_a_named_pipe_is_refused_and_not_waited_for(keep_aspect, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    preprocess = Preprocess(keep_aspect=keep_aspect)
+    with pytest.raises(DataError, match="pipe.jpg: a named pipe"):
+        decode(tmp_path / "pipe.jpg", preprocess)
+    if keep_aspect:
+        with pytest.raises(DataError, match="pipe.jpg: a named pipe"):
+            size_after_resize(tmp_path / "pipe.jpg", preprocess)

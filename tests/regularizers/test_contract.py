@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import paddle
@@ -11,6 +12,8 @@ import regularizers
 from regularizers import REGULARIZERS, create
 from tests.regularizers.toys import arrays, optimizer_of, same, toy_batch, toy_setup, train
 from utils.errors import UsageError
+from utils.losses import cross_entropy
+from utils.optim import Optimizer
 
 SHORT = {"clean_tail": 4, "cutmix_prob": 1.0, "reinits": 4}  # of 20 steps, so that everything happens
 # another value for each argument, with what it needs to matter
@@ -149,6 +152,50 @@ def test_gradient_reaches_only_what_is_trained(name, tmp_path):
             term.backward(retain_graph=True)
     for tensor in [*setup.source.parameters(), *(p for p in method.parameters() if p.stop_gradient)]:
         assert tensor.grad is None
+
+
+def gradients(name, tmp_path, accum, **values):
+    """Return what the optimizer would be given at step 1, the batch taken in `accum` parts."""
+    setup = replace(toy_setup(tmp_path), accum=accum)
+    method = made(name, **values)
+    method.prepare(setup)
+    setup.model.eval()  # no batch statistics
+    optimizer = Optimizer(
+        setup.model, method, lr=0.1, wd=0.0, cls_lambda=0.0, head_lr_mult=1.0, lr_drop=9, accum=setup.accum
+    )
+    for part in method.transform(toy_batch(setup), 1).parts(accum):
+        outputs = setup.model(part.images)
+        terms = {"ce": cross_entropy(outputs.logits, part.targets)}
+        terms.update(method.loss(setup.model, part, outputs, 1))
+        optimizer.backward(sum(terms.values()))
+    optimizer.average()
+    method.after_backward(setup.model, 1)
+    return {name: p.grad.numpy() for name, p in optimizer.parameters.items() if p.grad is not None}
+
+
+def difference(first, second):
+    """Return the largest difference of two results of `gradients`, relative to the tensor's largest value."""
+    assert first.keys() == second.keys()
+    return max(np.abs(first[name] - second[name]).max() / (np.abs(first[name]).max() + 1e-6) for name in first)
+
+
+@pytest.mark.parametrize("name", [*REGULARIZERS, "mixup+delta", "cutmix+cotuning", "bss+smile"])
+def test_parts_of_a_batch_have_its_gradients_or_are_refused(name, tmp_path):
+    if made(name).whole_batch:
+        assert {"bss", "smile"} & set(name.split("+"))
+        return
+    whole = gradients(name, tmp_path, 1)
+    for accum in (2, 8):
+        assert difference(whole, gradients(name, tmp_path, accum)) < 1e-3, accum
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("bss", {"bss_lambda": 1.0}), ("regsl", {"self_label": True, "reweight_epoch": 1, "reweight_temp": 0.3})],
+)
+def test_what_is_refused_in_parts_would_have_other_gradients(name, values, tmp_path):
+    assert made(name, **values).whole_batch
+    assert difference(gradients(name, tmp_path, 1, **values), gradients(name, tmp_path, 2, **values)) > 0.05
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ OPTIONS = {"model_arch": "resnet8", "image_size": 32, "batch_size": 8, "batch_si
 
 
 def options(**more):
-    return SimpleNamespace(**{**OPTIONS, "eval_frequency": 30, **more})
+    return SimpleNamespace(**{**OPTIONS, "eval_frequency": 30, "val_split": None, **more})
 
 
 def test_a_run_is_its_updates_its_evaluations_and_its_starts():
@@ -56,6 +56,13 @@ def test_finished_runs_tell_more_than_timing(monkeypatch):
     assert len(timed) == 1
     assert megabytes == 6.0
     assert basis.startswith("2 finished runs and a few timed updates")
+
+
+def test_only_the_share_that_is_held_out_is_scored(monkeypatch):
+    monkeypatch.setattr(budget, "measure", lambda options, gpu: Times(0.0, 1.0, 0.0, 3.0))
+    monkeypatch.setattr(budget, "_count", lambda folder: 10)
+    seconds, _, _ = budget.estimate([Fake("a"), Fake("b", val_split=0.2)], [], -1)
+    assert seconds["a"] == 5 * seconds["b"]
 
 
 def test_without_a_timing_nothing_is_foretold(monkeypatch):

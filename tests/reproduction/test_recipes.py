@@ -21,6 +21,7 @@ CELLS = {
     "ablation": 18,
     "demo": 24,
     "demo_il": 24,
+    "bakeoff": 11,
 }
 TEXT = """
 title: A grid

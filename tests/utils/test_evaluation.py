@@ -23,6 +23,19 @@ def test_scores_against_numpy():
     assert (scores.count, scores.acc1) == (50, 100 * scores.correct / 50)
 
 
+def test_the_mean_per_class_counts_every_class_alike():
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1, 2, 4], [40, 7, 2, 1])  # unbalanced, and no image of class 3
+    logits = rng.normal(size=(50, 5)).astype("float32")
+    logits[:30, 0] += 3  # most of the large class is right
+    scores = score(logits, labels)
+    right = logits.argmax(axis=1) == labels
+    wanted = 100 * np.mean([right[labels == label].mean() for label in (0, 1, 2, 4)])
+    assert scores.class_acc == pytest.approx(wanted)
+    assert abs(scores.class_acc - scores.acc1) > 5
+    assert f"mean per class {wanted:.2f} %" in str(scores)
+
+
 def test_fewer_than_five_classes_and_ties():
     scores = score(np.zeros((4, 3), dtype="float32"), np.array([0, 0, 1, 2]))
     assert (scores.correct, scores.correct5) == (2, 4)

@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import paddle
 import pytest
 
 from utils.batch import Batch
 from utils.errors import Diverged
-from utils.meter import Meter
+from utils.meter import Meter, Stopwatch
 
 
 def batch(labels, classes=3):
@@ -52,3 +54,53 @@ def test_the_term_and_step_that_diverged_are_named(bad):
     meter.add(8, terms(ce=bad, fea=bad), logits([0]), batch([0]))
     with pytest.raises(Diverged, match="fea is (nan|inf) at step 8;"):
         meter.means()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test moves: `clock(3)` lets three seconds pass."""
+    now = [100.0]
+    monkeypatch.setattr("utils.meter.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+
+def test_time_outside_the_steps_is_lost_once(clock):
+    watch = Stopwatch()
+    clock(7)  # before the start nothing counts
+    watch.start()
+    clock(6)
+    with watch.aside():
+        clock(1)
+        with watch.aside():
+            clock(2)
+        clock(0.5)
+    clock(0.5)
+    assert (watch.seconds, watch.lost, watch.step_share) == (10, 3.5, 0.65)
+
+
+def test_waiting_for_a_batch_is_lost_and_working_on_it_is_not(clock):
+    def batches():
+        for number in range(3):
+            clock(1)
+            yield number
+
+    watch = Stopwatch()
+    watch.start()
+    seen = []
+    for number in watch.waiting(batches()):
+        seen.append(number)
+        clock(3)
+    assert (seen, watch.lost, watch.seconds) == ([0, 1, 2], 3, 12)
+
+
+def test_a_resumed_run_counts_on(clock):
+    first, second = Stopwatch(), Stopwatch()
+    first.start()
+    clock(8)
+    with first.aside():
+        clock(2)
+    second.resume(**first.state())
+    clock(50)  # between the two processes
+    second.start()
+    clock(10)
+    assert (second.seconds, second.step_share) == (20, 0.9)

@@ -41,6 +41,22 @@ def test_many_classes_odd_names_and_a_class_without_images_are_drawn(tmp_path):
         assert min(picture.size) > 200 * 12  # pixels enough for a name in each row
 
 
+def test_long_names_beside_a_matrix_are_cut_and_stay_inside(tmp_path, monkeypatch):
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: drawn.append(figure) or save(figure, *a, **k))
+    pictures.confusion_matrix(tmp_path / "m.png", 20_000 * MATRIX, ["W" * 150, "dog", "w " * 50])
+    axes = drawn[0].axes[0]
+    assert [len(label.get_text()) for label in axes.get_yticklabels()] == [40, 3, 40]
+    with Image.open(tmp_path / "m.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    for edge in (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:]):
+        assert (edge == 255).all()  # nothing is cut off
+    cell = axes.transData.transform([(0, 0), (1, 0)])[:, 0]
+    for text in axes.texts:
+        assert text.get_window_extent().width < cell[1] - cell[0]
+
+
 def test_a_bar_is_as_long_as_its_share(tmp_path):
     Image.new("RGB", (10, 30), "#00ff00").save(tmp_path / "a.png")
     tiles = [
