@@ -18,7 +18,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from regularizers import arguments
+from regularizers import accepted
 from regularizers.base import Regularizer
 from utils.files import cached_array
 from utils.losses import cross_entropy
@@ -49,9 +49,9 @@ class CoTuning(Regularizer):
         temperature: float = 0.8840456604957581,
     ):
         super().__init__()
-        arguments.not_negative(cot_lambda=cot_lambda)
-        arguments.one_of(("direct", "reverse"), relationship=relationship)
-        arguments.positive(temperature=temperature)
+        accepted.not_negative(cot_lambda=cot_lambda)
+        accepted.one_of(("direct", "reverse"), relationship=relationship)
+        accepted.positive(temperature=temperature)
         self.cot_lambda, self.relationship, self.temperature = cot_lambda, relationship, temperature
 
     def prepare(self, setup):

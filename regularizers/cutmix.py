@@ -17,7 +17,7 @@ from dataclasses import replace
 import numpy as np
 import paddle
 
-from regularizers import arguments
+from regularizers import accepted
 from regularizers.base import Regularizer
 from utils.batch import Mix
 from utils.rng import generator
@@ -45,8 +45,8 @@ class CutMix(Regularizer):
 
     def __init__(self, *, cutmix_alpha: float = 1.0, cutmix_prob: float = 0.5):
         super().__init__()
-        arguments.positive(cutmix_alpha=cutmix_alpha)
-        arguments.share(cutmix_prob=cutmix_prob)
+        accepted.positive(cutmix_alpha=cutmix_alpha)
+        accepted.share(cutmix_prob=cutmix_prob)
         self.cutmix_alpha, self.cutmix_prob = cutmix_alpha, cutmix_prob
 
     def prepare(self, setup):

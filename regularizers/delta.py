@@ -23,7 +23,7 @@ import numpy as np
 import paddle
 
 from models.stages import Taps, stage_ends
-from regularizers import arguments
+from regularizers import accepted
 from regularizers.attention import channel_attention, loss_increases
 from regularizers.base import Regularizer
 from utils.files import cached_array
@@ -70,10 +70,10 @@ class DELTA(Regularizer):
         attention_batches: int = 4,
     ):
         super().__init__()
-        arguments.not_negative(delta_lambda=delta_lambda, delta_head_lambda=delta_head_lambda)
-        arguments.one_of(("smile", "official"), delta_form=delta_form)
-        arguments.one_of(("computed", "uniform"), attention=attention)
-        arguments.count(attention_batches=attention_batches)
+        accepted.not_negative(delta_lambda=delta_lambda, delta_head_lambda=delta_head_lambda)
+        accepted.one_of(("smile", "official"), delta_form=delta_form)
+        accepted.one_of(("computed", "uniform"), attention=attention)
+        accepted.count(attention_batches=attention_batches)
         self.delta_lambda, self.delta_form, self.delta_head_lambda = delta_lambda, delta_form, delta_head_lambda
         self.attention, self.attention_batches = attention, attention_batches
 

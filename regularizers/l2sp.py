@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import paddle
 
-from regularizers import arguments
+from regularizers import accepted
 from regularizers.base import Regularizer
 from utils.optim import trained
 
@@ -33,7 +33,7 @@ class L2SP(Regularizer):
 
     def __init__(self, *, sp_lambda: float = 1e-3, sp_head_lambda: float = 0.0, sp_bn: bool = True):
         super().__init__()
-        arguments.not_negative(sp_lambda=sp_lambda, sp_head_lambda=sp_head_lambda)
+        accepted.not_negative(sp_lambda=sp_lambda, sp_head_lambda=sp_head_lambda)
         self.sp_lambda, self.sp_head_lambda, self.sp_bn = sp_lambda, sp_head_lambda, sp_bn
 
     def prepare(self, setup):

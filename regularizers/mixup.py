@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 import paddle
 
-from regularizers import arguments
+from regularizers import accepted
 from regularizers.base import Regularizer
 from utils.batch import Batch, Mix
 from utils.rng import generator
@@ -45,7 +45,7 @@ class Mixup(Regularizer):
 
     def __init__(self, *, alpha: float = 0.2):
         super().__init__()
-        arguments.not_negative(alpha=alpha)
+        accepted.not_negative(alpha=alpha)
         self.alpha = alpha
 
     def prepare(self, setup):

@@ -30,7 +30,7 @@ import re
 import paddle
 import paddle.nn.functional as F
 
-from regularizers import arguments
+from regularizers import accepted
 from regularizers.base import Regularizer
 from utils.errors import UsageError
 from utils.losses import cross_entropies
@@ -75,10 +75,10 @@ class RegSL(Regularizer):
         reweight_temp: float = 2.0,
     ):
         super().__init__()
-        arguments.distance(distance=distance, head_distance=head_distance)
-        arguments.positive(distance_growth=distance_growth, reweight_temp=reweight_temp)
-        arguments.count(correct_epoch=correct_epoch, reweight_epoch=reweight_epoch)
-        arguments.share(label_threshold=label_threshold)
+        accepted.distance(distance=distance, head_distance=head_distance)
+        accepted.positive(distance_growth=distance_growth, reweight_temp=reweight_temp)
+        accepted.count(correct_epoch=correct_epoch, reweight_epoch=reweight_epoch)
+        accepted.share(label_threshold=label_threshold)
         self.distance, self.head_distance, self.distance_growth = distance, head_distance, distance_growth
         self.self_label, self.label_threshold = self_label, label_threshold
         self.correct_epoch, self.reweight_epoch, self.reweight_temp = correct_epoch, reweight_epoch, reweight_temp

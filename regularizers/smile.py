@@ -20,7 +20,7 @@ from __future__ import annotations
 import paddle.nn.functional as F
 from paddle import nn
 
-from regularizers import arguments
+from regularizers import accepted
 from regularizers.base import Regularizer
 from regularizers.mixup import mix_batch
 from utils.errors import UsageError
@@ -61,10 +61,10 @@ class SMILE(Regularizer):
         clean_tail: int = 1000,
     ):
         super().__init__()
-        arguments.not_negative(alpha=alpha, reg_lambda=reg_lambda, aux_lambda=aux_lambda)
-        arguments.share(ema_decay=ema_decay)
-        arguments.count(ema_every=ema_every)
-        arguments.count(0, clean_tail=clean_tail)
+        accepted.not_negative(alpha=alpha, reg_lambda=reg_lambda, aux_lambda=aux_lambda)
+        accepted.share(ema_decay=ema_decay)
+        accepted.count(ema_every=ema_every)
+        accepted.count(0, clean_tail=clean_tail)
         self.alpha = alpha
         self.reg_lambda, self.aux_lambda = reg_lambda, aux_lambda
         self.ema_decay, self.ema_every, self.ema_bn_stats = ema_decay, ema_every, ema_bn_stats
