@@ -101,6 +101,6 @@ def test_other_source_networks_train_save_and_test(work, arch):
     first, second = (f"output/{arch}_{ending}_smile_Last.pdparams" for ending in ("pdparams", "safetensors"))
     assert pickles.load(work / first)["source"]["classes"] == 7
     out = succeed("test.py", "--ckpts", first, second, "--gpu", -1, cwd=work).splitlines()
-    scores = [line.split("top-1")[1].split("  ")[0] for line in out if "top-1" in line]
+    scores = [line.split(": top-1")[1].split("  ")[0] for line in out if ": top-1" in line]
     assert len(scores) == 2
     assert scores[0] == scores[1]
