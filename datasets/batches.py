@@ -16,6 +16,9 @@ from datasets.preprocess import MEAN, STD
 from utils.batch import Batch
 from utils.rng import generator
 
+SCALE = (1 / (255 * np.array(STD, dtype="float32"))).reshape(3, 1, 1)
+SHIFT = (np.array(MEAN, dtype="float32") / np.array(STD, dtype="float32")).reshape(3, 1, 1)
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -123,11 +126,22 @@ def crop(pixels: list[np.ndarray], size: int, places=None, flips=None) -> np.nda
 
 
 def normalise(crops: np.ndarray) -> paddle.Tensor:
-    """Upload uint8 [B, H, W, 3] and return float32 [B, 3, H, W] with ImageNet's mean and deviation removed."""
-    images = paddle.to_tensor(crops).transpose([0, 3, 1, 2]).astype("float32")
-    scale = paddle.to_tensor(1 / (255 * np.array(STD, dtype="float32"))).reshape([3, 1, 1])
-    shift = paddle.to_tensor(np.array(MEAN, dtype="float32") / np.array(STD, dtype="float32")).reshape([3, 1, 1])
-    return images * scale - shift
+    """Return uint8 [B, H, W, 3] as float32 [B, 3, H, W] on the device, ImageNet's mean and deviation removed."""
+    return _normalised_here(crops) if paddle.get_device() == "cpu" else _normalised_there(crops)
+
+
+def _normalised_here(crops):
+    out = np.empty((len(crops), 3, *crops.shape[1:3]), dtype="float32")
+    for image, result in zip(crops.transpose(0, 3, 1, 2), out):  # one by one they stay in the CPU's cache
+        result[...] = image
+        result *= SCALE
+        result -= SHIFT
+    return paddle.to_tensor(out)
+
+
+def _normalised_there(crops):
+    images = paddle.to_tensor(crops).transpose([0, 3, 1, 2]).astype("float32")  # a quarter of the bytes to upload
+    return images * paddle.to_tensor(SCALE) - paddle.to_tensor(SHIFT)
 
 
 def ahead(items: Iterator, depth: int = 2) -> Iterator:

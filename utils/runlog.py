@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gc
 import fcntl
+import gc
 import io
 import json
 import os
@@ -110,7 +110,7 @@ class RunLog:
         writer.writerows(self.rows)
         write_text(self.path(".csv"), table.getvalue())
         curves.draw(self.path(".png"), self.run, self.rows)
-        gc.collect()  # a figure refers to itself; left to the collector's own pace, old ones add up to 5 % of the memory
+        gc.collect()  # a figure refers to itself; old ones, left lying, come to 5 % of the memory
         self._scalars(step, {"val_loss": scores.loss, "val_acc": scores.acc1, "val/acc5": scores.acc5})
 
     def mixed(self, step: int, batch: Batch, classes: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import paddle
 import paddle.vision.transforms as T
 import pytest
 
+from datasets import batches
 from datasets.batches import ImageSet, ahead, crop, normalise, order, training_batches
 from datasets.decoded import Decoded, Streamed
 from datasets.folder import scan
@@ -80,6 +81,13 @@ def test_crops_reach_every_place_and_flip_half():
         top, left = places[i]
         square = pixels[i][top : top + 32, left : left + 32]
         np.testing.assert_array_equal(out[i], square[:, ::-1] if draws[i, 2] < 0.5 else square)
+
+
+def test_normalise_is_the_same_wherever_it_is_done():
+    crops = np.random.default_rng(1).integers(0, 256, (5, 7, 7, 3), dtype="uint8")
+    here, there = batches._normalised_here(crops), batches._normalised_there(crops)
+    assert here.dtype == there.dtype == paddle.float32
+    np.testing.assert_array_equal(here.numpy(), there.numpy())
 
 
 def test_normalise_against_numpy():
