@@ -4,7 +4,7 @@
 (`paddle.distributed.launch`) share the cores.
 
 glibc hands every large block back to the kernel when it is freed and the kernel clears it page by page when it is asked
-for again: as every activation of every step is such a block, that is a tenth of a SMILE step (docs/performance.md).
+for again. Every activation of every step is such a block: docs/performance.md has what that costs.
 """
 
 import contextlib
