@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model_arch", choices=tuple(ARCHITECTURES), default="resnet50", metavar="ARCH", help=" ")
     parser.add_argument("--image_size", type=count, default=224, help="side of the images in pixels")
     parser.add_argument("--batch_size", type=number(int, 2), default=16, help="images in a step, over all ranks")
-    parser.add_argument("--steps", type=count, default=10, help="updates of a run")
+    parser.add_argument("--steps", type=count, default=20, help="updates of a run; the first ones are slow")
     parser.add_argument("--images", type=number(int, 8), default=64, help="how many are written")
     parser.add_argument("--repeats", type=count, default=3, help="turns that are measured")
     parser.add_argument("--json", metavar="FILE", help="where every measurement goes")

@@ -71,7 +71,10 @@ class Ranks:
         """Replace float32 `tensors` in place by their means over the ranks, all of them in one message."""
         if self.count == 1 or not tensors:
             return
-        means = self.total(paddle.concat([tensor.flatten() for tensor in tensors])) / self.count
+        means = paddle.concat([tensor.flatten() for tensor in tensors])
+        with _together():
+            distributed.all_reduce(means)
+        means.scale_(1 / self.count)  # in place, as the sum: these are all the gradients of the network
         for tensor, mean in zip(tensors, paddle.split(means, [tensor.size for tensor in tensors])):
             paddle.assign(mean.reshape(tensor.shape), tensor)
 
