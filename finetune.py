@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     with ranks.in_turn():
         if options.embedded:
             print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
-            embedded.prepare(options.cache_dir, options.gpu)
+            embedded.prepare(options.cache_dir, -1 if where == "cpu" else options.gpu)
         train, evaluation = sets.scan_folders(options)
     if ranks.first:
         log = RunLog(options.save, options.log_dir, options.run, options.max_iters)

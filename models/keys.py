@@ -42,6 +42,8 @@ _RESNET_BLOCK = {
     "short.bn": "downsample.1",
 }
 
+TORCHVISION = "features.0.0.weight"  # of the names of an EfficientNet only torchvision's
+
 # ours, timm's, torchvision's, PaddleClas's
 _EFFICIENTNET_ENDS = (
     ("_conv_stem", "conv_stem", "features.0.0", "_ef._conv_stem._conv._conv._conv"),

@@ -10,8 +10,6 @@ import paddle
 from paddle import nn
 from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
 
-from utils.errors import UsageError
-
 
 class Taps:
     """Keep what each of `layers` was last given and what it returned; as a context manager, until the block ends."""
@@ -65,17 +63,10 @@ class StageEnd:
 
 
 def stage_ends(network: nn.Layer) -> list[StageEnd]:
-    """Return the ends of the stages `layer1`, `layer2`, ... of a ResNet.
-
-    Raises:
-        UsageError: `network` is no ResNet.
-    """
+    """Return the ends of the stages `layer1`, `layer2`, ... of a ResNet; none of another network."""
     stages = [stage for name, stage in network.named_children() if re.fullmatch(r"layer\d+", name)]
     if not stages or not all(isinstance(stage[-1], (BasicBlock, BottleneckBlock)) for stage in stages):
-        raise UsageError(
-            "--regularizer delta: filters are measured and compared in the residual blocks of a ResNet only; another "
-            "--model_arch needs --delta_form smile and --attention uniform"
-        )
+        return []
     ends = []
     for i, stage in enumerate(stages):
         block, last = stage[-1], 3 if isinstance(stage[-1], BottleneckBlock) else 2

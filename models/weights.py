@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from paddle import nn
 
-from models import HEAD_NAMES, build, formats, keys
+from models import HEAD_NAMES, build, efficientnet, formats, keys
 from utils.checkpoint import load_exactly
 from utils.download import fetch
 from utils.errors import UsageError, WeightsError
@@ -138,4 +139,6 @@ def read_state(path: Path, arch: str) -> dict[str, np.ndarray]:
     foreign = [name for name, value in content.items() if not isinstance(value, np.ndarray)]
     if foreign or not content:
         raise WeightsError(f"{path}: not weights: {'its entry ' + str(foreign[0]) if foreign else 'it'} holds no array")
+    if arch in efficientnet.ARCHITECTURES and keys.TORCHVISION in content:
+        print(f"WARNING: {path}: torchvision's {arch} pads otherwise and has another epsilon", file=sys.stderr)
     return keys.to_ours(content, arch)

@@ -26,6 +26,7 @@ from models.stages import Taps, stage_ends
 from regularizers import accepted
 from regularizers.attention import channel_attention, loss_increases
 from regularizers.base import Regularizer
+from utils.errors import UsageError
 from utils.files import cached_array
 from utils.rng import generator
 from utils.teacher import Frozen
@@ -78,6 +79,11 @@ class DELTA(Regularizer):
         self.attention, self.attention_batches = attention, attention_batches
 
     def prepare(self, setup):
+        if (self.delta_form == "official" or self.attention == "computed") and not stage_ends(setup.source):
+            raise UsageError(
+                "--regularizer delta: filters are measured and compared in the residual blocks of a ResNet only; "
+                "another --model_arch needs --delta_form smile and --attention uniform"
+            )
         self.source = Frozen(setup.source, setup.precision)
         self.strength = self.delta_lambda * setup.parts  # whose sums are averaged
         if self.delta_form == "official":

@@ -103,6 +103,15 @@ def test_plain_weights_our_checkpoints_and_the_references_are_sources(tmp_path):
         assert all(np.array_equal(t.numpy(), state[key].numpy()) for key, t in source.network.state_dict().items())
 
 
+def test_torchvisions_efficientnet_is_another_network(tmp_path, capsys):
+    path = tmp_path / "b0.pdparams"
+    paddle.save({"features.0.0.weight": paddle.zeros([3])}, str(path))
+    assert list(weights.read_state(path, "efficientnet_b0")) == ["_conv_stem.weight"]
+    assert capsys.readouterr().err.startswith(f"WARNING: {path}: torchvision's efficientnet_b0")
+    weights.read_state(path, "mobilenet_v2")  # where the name is ours
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
