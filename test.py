@@ -54,6 +54,8 @@ def parser() -> Parser:
     between.add_argument("--il_ratio", choices=interpolation.RATIO_LAWS, default="uniform", help=laws)
     picture = "draw the losses against the mixing ratio, one line for each checkpoint"
     between.add_argument("--il_picture", type=_new_file, metavar="FILE", help=picture)
+    board = "write the same curves for VisualDL here, in a folder for each checkpoint"
+    between.add_argument("--log_dir", type=_new_folder, metavar="DIR", help=board)
     between.add_argument("--seed", type=number(int, 0), default=SEED, help="of pairs, mixing ratios and bootstrap")
     reference = parser.add_argument_group("for checkpoints of the reference, which do not say")
     reference.add_argument("--model_arch", choices=tuple(ARCHITECTURES), metavar="ARCH", help="resnet50")
@@ -79,8 +81,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     options.ckpts = list(dict.fromkeys([*(options.ckpts or ()), *(options.compare or ())]))
     if not options.ckpts:
         raise errors.UsageError("no checkpoint: --ckpts FILE ... or --compare A B is needed")
-    if options.il_picture and not options.il:
-        raise errors.UsageError("--il_picture needs --il")
+    for name in ("il_picture", "log_dir"):
+        if getattr(options, name) and not options.il:
+            raise errors.UsageError(f"--{name} needs --il")
     return options
 
 
@@ -91,7 +94,9 @@ def main(argv: list[str] | None = None) -> None:
         options.test_dir = "./dataset/test" if Path("dataset").exists() else str(embedded.test_dir(options.cache_dir))
     found = scan(options.test_dir, "--test_dir")
     device.select(options.gpu)
-    folders = mistakes.folders(options.report, options.ckpts) if options.report else {}
+    reports = mistakes.folders(options.report, options.ckpts) if options.report else {}
+    if len(reports) == 1:
+        reports = dict.fromkeys(reports, options.report)
     results, scored, curves = {}, {}, {}
     for path in options.ckpts:
         model = trained.load(path, options.model_arch, options.image_size)
@@ -104,12 +109,12 @@ def main(argv: list[str] | None = None) -> None:
         print(f"{path}: {scores}  {time.perf_counter() - began:.1f} s", flush=True)
         results[path] = {"path": path, "test_dir": options.test_dir, **scores.to_dict()}
         scored[path] = images, logits.argmax(axis=1) == images.labels
-        if folders:
-            mistakes.write(folders[path], images, logits)
+        if reports:
+            mistakes.write(reports[path], images, logits)
         if options.il:
             between = Interpolation(model.network, images, batch_size, options.seed)
             results[path]["il"] = interpolation_losses(between, options)
-            if options.il_picture:
+            if options.il_picture or options.log_dir:
                 curves[path] = between.curve()
     if len(results) > 1:
         low, middle, high = np.percentile([result["acc"] for result in results.values()], [0, 50, 100])
@@ -118,6 +123,9 @@ def main(argv: list[str] | None = None) -> None:
         results[options.compare[1]]["compared"] = compared(scored, *options.compare, options.seed)
     if options.il_picture:
         interpolation.draw(options.il_picture, curves)
+    if options.log_dir:
+        for path, folder in mistakes.folders(options.log_dir, options.ckpts).items():
+            interpolation.log(folder, curves[path])
     if options.json:
         write_text(options.json, json.dumps(list(results.values()), indent=2) + "\n")
 

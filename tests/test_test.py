@@ -192,7 +192,7 @@ def test_checkpoints_scored_on_different_images_are_not_compared():
 
 def test_interpolation_losses(work):
     flags = ["--ckpts", "output/pets_l2_Best.pdparams", "output/pets_l2_Last.pdparams", "--il"]
-    done = score(work, *flags, "--json", "il.json", "--il_picture", "il.png")
+    done = score(work, *flags, "--json", "il.json", "--il_picture", "il.png", "--log_dir", "board")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("105 pairs, uniform ratio") == 2
     results = json.loads((work / "il.json").read_text())
@@ -204,6 +204,7 @@ def test_interpolation_losses(work):
             assert [title, *(f"{value:.4g}" for value in values)] in cells(done.stdout)
     with Image.open(work / "il.png") as picture:
         assert picture.size[0] > 800
+    assert {path.parent.name for path in (work / "board").rglob("*.log")} == {"pets_l2_Best", "pets_l2_Last"}
     flags = [*flags, "--json", "other.json"]
     assert score(work, *flags, "--batch_size_eval", 5, "--cache", "off").returncode == 0
     other = json.loads((work / "other.json").read_text())
@@ -248,6 +249,7 @@ BAD = [
     ("--compare reference.pdparams", 2, ("--compare", "2 arguments")),
     (f"{OURS} --report log.txt", 2, ("--report", "'log.txt'", "folder")),
     (f"{OURS} --il_picture il.png", 2, ("--il_picture", "--il")),
+    (f"{OURS} --log_dir board", 2, ("--log_dir", "--il")),
     (f"{OURS} --json dataset", 2, ("--json", "'dataset'", "folder")),
     (f"{OURS} --test_dir foxes", 3, ("foxes", "emu", "fox", "pets_l2_Last")),
     (f"{REFERENCE} --test_dir two", 3, ("two", "2 classes", "reference.pdparams has 3")),

@@ -23,6 +23,7 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from datasets.batches import ImageSet, ahead, normalise
+from utils.curves import add, open_writer
 from utils.errors import DataError
 from utils.evaluation import eval_mode
 from utils.files import replacing
@@ -194,3 +195,16 @@ def draw(path: str | Path, curves: dict[str, list[dict[str, Loss]]]) -> None:
     figure.legend(handles=axes.lines, loc="outside lower center")
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def log(folder: Path, curve: list[dict[str, Loss]]) -> None:
+    """Write the relative losses of one network for VisualDL, in the place of what the folder had.
+
+    What VisualDL calls the step is the share of the first image in percent.
+    """
+    writer = open_writer(folder, 0, print)
+    for ratio, losses in zip(CURVE_RATIOS, curve):
+        values = {f"il/{name}": loss.relative for name, loss in losses.items() if loss.relative is not None}
+        writer = add(writer, round(100 * ratio), values, print)
+    if writer is not None:
+        writer.close()

@@ -46,13 +46,7 @@ def write(folder: str | os.PathLike, images: ImageSet, logits: np.ndarray, top_k
 
 
 def folders(root: Path, checkpoints: list[str]) -> dict[str, Path]:
-    """Return where the report of each checkpoint goes.
-
-    It is `root` for a single one; else a folder in it named after the checkpoint, or after its path where two have the
-    same name.
-    """
-    if len(checkpoints) == 1:
-        return {checkpoints[0]: root}
+    """Return a folder in `root` for each checkpoint, by its name, or by its path where two have the same name."""
     names = {path: Path(path).stem for path in checkpoints}
     if len({*names.values()}) < len(names):
         above = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in checkpoints])

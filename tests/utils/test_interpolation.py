@@ -4,6 +4,7 @@ import pytest
 from paddle import nn
 from PIL import Image
 from scipy import stats
+from visualdl import LogReader
 
 from datasets.batches import ImageSet
 from datasets.decoded import Streamed
@@ -11,7 +12,7 @@ from datasets.folder import scan
 from datasets.preprocess import Preprocess
 from models import Outputs, build
 from tests.pictures import write_folder
-from utils import interpolation
+from utils import curves, interpolation
 from utils.errors import DataError
 from utils.interpolation import Interpolation, Loss, draw, pairs, report, squares
 from utils.rng import PURPOSES
@@ -236,3 +237,14 @@ def test_the_picture_is_drawn(images, network, tmp_path):
     draw(tmp_path / "new" / "il.png", {r"$\nowhere$": Interpolation(network, images, 4, 0).curve(), "flat": flat})
     with Image.open(tmp_path / "new" / "il.png") as image:
         assert image.size[0] > 800
+
+
+def test_the_curve_for_visualdl_is_the_relative_losses_by_the_percentage_of_the_first(images, network, tmp_path):
+    curve = Interpolation(network, images, 4, 0).curve()
+    for _ in range(2):  # written again, it stands there once
+        interpolation.log(tmp_path / "a_Last", curve)
+    reader = LogReader(file_path=str(tmp_path / "a_Last" / curves.VISUAL_FILE))
+    for name in interpolation.TITLES:
+        points = reader.get_data("scalar", f"il/{name}")
+        assert [point.id for point in points] == list(range(0, 101, 10))
+        assert [point.value for point in points] == pytest.approx([losses[name].relative for losses in curve])

@@ -183,12 +183,12 @@ def test_two_that_are_right_on_the_same_images_do_not_differ():
 @pytest.mark.parametrize(
     ("checkpoints", "names"),
     [
-        (["x/a_Last.pdparams"], ["."]),
+        (["x/a_Last.pdparams"], ["a_Last"]),
         (["x/a_Last.pdparams", "x/y/b_Last.pdparams"], ["a_Last", "b_Last"]),
         (["x/1/a.pdparams", "x/2/a.pdparams", "x/b.pdparams"], ["1/a.pdparams", "2/a.pdparams", "b.pdparams"]),
         (["a.pdparams", "../a.pdparams"], [f"{Path.cwd().name}/a.pdparams", "a.pdparams"]),
     ],
 )
-def test_each_report_has_a_folder_of_its_own_below_the_given_one(checkpoints, names):
+def test_each_checkpoint_has_a_folder_of_its_own_below_the_given_one(checkpoints, names):
     found = mistakes.folders(Path("out"), checkpoints)
     assert list(found.items()) == [(path, Path("out") / name) for path, name in zip(checkpoints, names)]
