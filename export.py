@@ -5,14 +5,10 @@ python export.py --ckpts output/pets_smile_Best.pdparams --out deploy --onnx
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import shutil
 import sys
-import time
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
@@ -32,16 +28,12 @@ from models import ARCHITECTURES, trained
 from models.trained import Trained
 from utils import errors
 from utils.commandline import Parser, number
+from utils.exported import INPUT, compare, quiet, runner, timed
 from utils.files import write_text
 
 NAME = "inference"  # the name PaddleX and PaddleClas expect
 PADDLEX_NAME = "ResNet50"  # PaddleX reads a model by the name of one of its own, and every classifier alike
-INPUT = "x"
 OPSET = 13
-BATCH = 8
-LIMIT = 1e-3  # largest difference of a probability, as a share of the image's highest
-
-Runner = Callable[[np.ndarray], np.ndarray]  # normalised images [B, 3, S, S] to probabilities [B, K]
 
 
 def parser() -> Parser:
@@ -192,82 +184,9 @@ def check(model: Trained, images: np.ndarray, files: list[Path]) -> None:
     wanted, rate = timed(lambda batch: classifier(paddle.to_tensor(batch)).numpy(), images)
     print(f"{'checkpoint':17s} {rate:7.1f} images/s on the CPU", flush=True)
     for path in files:
-        found, rate = timed(onnx_runner(path) if path.suffix == ".onnx" else paddle_runner(path), images)
+        found, rate = timed(runner(path), images)
         difference = compare(wanted, found, path.name)
         print(f"{path.name:17s} {rate:7.1f} images/s on the CPU, differs by at most {difference:.1e}", flush=True)
-
-
-def compare(wanted: np.ndarray, found: np.ndarray, name: str) -> float:
-    """Return the largest difference of two sets of probabilities [N, K], as a share of the image's highest.
-
-    Raises:
-        WeightsError: it is above `LIMIT` or not a number, or a top class changes.
-    """
-    difference = float(np.max(np.abs(found - wanted) / wanted.max(axis=1, keepdims=True)))
-    changed = int((found.argmax(axis=1) != wanted.argmax(axis=1)).sum())
-    if changed or not difference <= LIMIT:
-        raise errors.WeightsError(
-            f"{name} does not agree with the checkpoint: on {changed} of {len(wanted)} images the top class changes, "
-            f"outputs differ by up to {difference:.1e}, accepted is {LIMIT:.0e}; nothing was kept"
-        )
-    return difference
-
-
-def timed(run: Runner, images: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the outputs for `images` and how many images a second, in batches of `BATCH` after a first single one."""
-    with quiet():
-        run(images[:1])
-    began = time.perf_counter()
-    outputs = [run(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
-    return np.concatenate(outputs), len(images) / (time.perf_counter() - began)
-
-
-def paddle_runner(program: Path) -> Runner:
-    """Return what runs an exported network by Paddle Inference, as an application gets it by default on the CPU."""
-    from paddle import inference
-
-    config = inference.Config(str(program), str(program.with_suffix(".pdiparams")))
-    config.disable_gpu()
-    config.disable_glog_info()
-    config.set_cpu_math_library_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    predictor = inference.create_predictor(config)
-    inputs = predictor.get_input_handle(INPUT)
-    outputs = predictor.get_output_handle(predictor.get_output_names()[0])
-
-    def run(batch):
-        inputs.copy_from_cpu(batch)
-        predictor.run()
-        return outputs.copy_to_cpu()
-
-    return run
-
-
-def onnx_runner(path: Path) -> Runner:
-    """Return what runs an ONNX file by onnxruntime on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(os.environ["OMP_NUM_THREADS"])
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda batch: session.run(None, {INPUT: batch})[0]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep what libraries write from the screen, whether by Python or not: they speak to their developers."""
-    kept = os.dup(1), os.dup(2)
-    with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for stream in (1, 2):
-            os.dup2(nowhere.fileno(), stream)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for stream, copy in zip((1, 2), kept):
-                os.dup2(copy, stream)
-                os.close(copy)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     with ranks.in_turn():
         if options.embedded:
             print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
-            embedded.prepare(options.cache_dir, -1 if where == "cpu" else options.gpu)
+            embedded.prepare(options.cache_dir, -1 if where == "cpu" else options.gpu, train=not options.dry_run)
         train, evaluation = sets.scan_folders(options)
     if ranks.first:
         log = RunLog(options.save, options.log_dir, options.run, options.max_iters)
@@ -125,7 +125,8 @@ def look(options, training: Training, evaluation, log: RunLog, done: int, batch:
         return False
     means, accuracy = training.meter.means()
     with training.watch.aside():
-        means.update({name: value.item() for name, value in training.regularizer.report(training.model).items()})
+        reported = {name: value.item() for name, value in training.regularizer.report(training.model).items()}
+        means.update(reported, loss=means["loss"] + sum(reported.values()))
         log.training(done, training.optimizer.last_lr, means, accuracy, training.images_per_second(done))
         log.mixed(done, batch, training.train.classes)
         if scored:
@@ -140,15 +141,15 @@ def look(options, training: Training, evaluation, log: RunLog, done: int, batch:
 
 def summarize(options, training: Training, evaluation, log: RunLog, where: str) -> None:
     """Write the summary: a run that has one is finished."""
-    row = log.rows[-1]
-    last = {"step": options.max_iters, **{name: float(row[f"val_{name}"]) for name in ("acc", "acc5", "loss")}}
+    last = {name: float(log.rows[-1][f"val_{name}"]) for name in ("acc", "acc5", "loss")}
     folder = str(evaluation.store.images.root)
+    scored_on = folder if options.val_split is None else f"{len(evaluation)} images held out of {folder}"
     log.summary(
         {
             "run": options.run,
-            "last": last,
+            "last": {"step": options.max_iters, **last},
             "best": training.best,
-            "scored_on": {"folder": folder, "images": len(evaluation)},
+            "scored_on": {"folder": folder, "images": len(evaluation), "held_out": options.val_split is not None},
             "samples_sha256": sets.listing(training.train)[1],
             "skipped_images": training.skipped,
             "source": training.source,
@@ -161,7 +162,7 @@ def summarize(options, training: Training, evaluation, log: RunLog, where: str) 
         }
     )
     log.line(
-        f"last {last['acc']:.2f} %, best {training.best['acc']:.2f} % at step {training.best['step']}, on {folder}"
+        f"last {last['acc']:.2f} %, best {training.best['acc']:.2f} % at step {training.best['step']}, on {scored_on}"
     )
 
 

@@ -134,8 +134,10 @@ def alone(out: Path):
     with open(out / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise errors.UsageError(f"--out {out}: another reproduce.py is at work there; give another --out") from None
+        except OSError:  # a file system without locks
+            pass
         yield
 
 

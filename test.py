@@ -19,6 +19,7 @@ from utils import startup  # noqa: F401  it sets threads and memory up, so it co
 import numpy as np
 
 from datasets.batches import ImageSet
+from datasets.decoded import Streamed
 from datasets.folder import same_classes, scan
 from datasets.sets import decode_once, store_of
 from models import ARCHITECTURES, trained
@@ -97,10 +98,12 @@ def main(argv: list[str] | None = None) -> None:
     reports = mistakes.folders(options.report, options.ckpts) if options.report else {}
     if len(reports) == 1:
         reports = dict.fromkeys(reports, options.report)
-    results, scored, curves = {}, {}, {}
+    stores, results, scored, curves = {}, {}, {}, {}
     for path in options.ckpts:
         model = trained.load(path, options.model_arch, options.image_size)
-        images = image_set(found, model, path, options)
+        if model.preprocess not in stores:
+            stores[model.preprocess] = store_of(found, model.preprocess, options)
+        images = image_set(stores[model.preprocess], model, path)
         decode_once(images, "decoding the test images")
         batch_size = options.batch_size_eval or model.batch_size_eval or BATCH_SIZE_EVAL
         began = time.perf_counter()
@@ -154,12 +157,13 @@ def interpolation_losses(between: Interpolation, options) -> dict:
     return {**drawn, **{name: asdict(loss) for name, loss in losses.items()}}
 
 
-def image_set(found, model: trained.Trained, path: str, options) -> ImageSet:
-    """Return the images of the folder `found`, labelled as the network's outputs are.
+def image_set(store: Streamed, model: trained.Trained, path: str) -> ImageSet:
+    """Return the images of the folder of `store`, labelled as the network's outputs are.
 
     Raises:
         DataError: the folder does not have the checkpoint's classes.
     """
+    found = store.images
     if model.classes is not None:
         same_classes(found, model.classes, "--test_dir", path, or_more=model.sampled)
         others = len(found.classes) - model.width
@@ -167,7 +171,7 @@ def image_set(found, model: trained.Trained, path: str, options) -> ImageSet:
             print(f"{path}: {others} classes of {found.root} are not among the checkpoint's {model.width}: left out")
     elif len(found.classes) != model.width:
         raise errors.DataError(f"--test_dir {found.root}: {len(found.classes)} classes, {path} has {model.width}")
-    return ImageSet.of(store_of(found, model.preprocess, options), model.classes or found.classes)
+    return ImageSet.of(store, model.classes or found.classes)
 
 
 if __name__ == "__main__":

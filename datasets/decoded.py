@@ -21,7 +21,7 @@ from datasets.preprocess import Preprocess, decode, size_after_resize
 from utils.errors import DataError, DeviceError
 from utils.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 
 
 def workers() -> int:
@@ -92,7 +92,9 @@ class Decoded(Streamed):
         self._offsets = np.concatenate([[0], np.cumsum(self._sizes.prod(axis=1) * 3)])
         self._data = self._open(base.with_suffix(".images"), int(self._offsets[-1]))
         self._checksums = self._open(base.with_suffix(".crc32"), 4 * len(images))
-        self._pixels = np.memmap(base.with_suffix(".images"), dtype="uint8", mode="r")
+        self._pixels = np.empty(0, dtype="uint8")
+        if self._offsets[-1]:  # nothing can be mapped when no image has a header that can be read
+            self._pixels = np.memmap(base.with_suffix(".images"), dtype="uint8", mode="r")
 
     def pixels(self, positions) -> list[np.ndarray]:
         """Return read-only views of the images at `positions`; they must have been prepared."""

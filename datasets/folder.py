@@ -73,9 +73,13 @@ def scan(root: str | os.PathLike, flag: str = "") -> Images:
 
 
 def files_below(folder: str | os.PathLike) -> Iterator[Path]:
-    """Yield the files below `folder` by sorted name; links are followed, hidden files and folders passed over."""
+    """Yield the files below `folder` by sorted name; links are followed, hidden files and folders passed over.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
     seen = set()
-    for base, folders, files in os.walk(folder, followlinks=True):
+    for base, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(base)
         if real in seen:  # a link that leads back
             folders.clear()
@@ -83,6 +87,10 @@ def files_below(folder: str | os.PathLike) -> Iterator[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(base, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _unreadable(error: OSError):
+    raise DataError(f"cannot read the folder {error.filename}: {error.strerror}")
 
 
 def same_classes(found: Images, classes: list[str], flag: str, of: str, or_more: bool = False) -> None:

@@ -51,7 +51,7 @@ def decode(path: str | os.PathLike, preprocess: Preprocess) -> np.ndarray:
     """
     with _opened(path) as image:
         resized = preprocess.resized(*image.size)
-        rgb = image.convert("RGB")
+        rgb = _to_rgb(image)
         return np.asarray(rgb if rgb.size == resized else rgb.resize(resized, Image.BILINEAR))
 
 
@@ -76,6 +76,18 @@ def _opened(path):
             yield image
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError) as error:
         raise DataError(f"cannot read the image {path}: {_reason(error)}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return `image` as RGB; of 16 bits the upper 8, where Pillow would make white of everything above 255."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; accepted are 8 and 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() >= 1 << 16:
+            raise ValueError("32-bit pixels; accepted are 8 and 16 bits")
+        image = Image.fromarray((values >> 8).astype("uint8"))
+    return image.convert("RGB")
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,7 @@ from models.outputs import Outputs
 
 _FAMILIES = (resnet, resnet_cifar, mobilenet, efficientnet)
 ARCHITECTURES = {name: constructor for family in _FAMILIES for name, constructor in family.ARCHITECTURES.items()}
+STAGED = (*resnet.ARCHITECTURES, *resnet_cifar.ARCHITECTURES)  # whose residual stages `models.stages` knows
 HEAD_NAMES = {name: family.HEAD_NAME for family in _FAMILIES for name in family.ARCHITECTURES}
 
 
@@ -17,4 +18,4 @@ def build(arch: str, classes: int) -> nn.Layer:
     return ARCHITECTURES[arch](classes)
 
 
-__all__ = ["ARCHITECTURES", "HEAD_NAMES", "Outputs", "build"]
+__all__ = ["ARCHITECTURES", "HEAD_NAMES", "STAGED", "Outputs", "build"]

@@ -9,7 +9,7 @@ from paddle import nn
 
 from datasets.preprocess import Preprocess
 from models import ARCHITECTURES, build
-from models.weights import head_width, read_state
+from models.weights import head_width, state_of
 from utils import checkpoint
 from utils.errors import UsageError, WeightsError
 from utils.teacher import freeze
@@ -54,6 +54,11 @@ def load(path: str | Path, arch: str | None = None, image_size: int | None = Non
     """
     path = Path(path)
     content = checkpoint.read(path)
+    with checkpoint.understood(path):
+        return _load(content, path, arch, image_size)
+
+
+def _load(content: dict, path: Path, arch: str | None, image_size: int | None) -> Trained:
     written = content.get("arch")
     if written is not None and written not in ARCHITECTURES:
         raise WeightsError(f"{path} holds a {written}; known are {', '.join(ARCHITECTURES)}")
@@ -61,23 +66,28 @@ def load(path: str | Path, arch: str | None = None, image_size: int | None = Non
     arch = written or arch or REFERENCE_ARCH
     if "preprocess" in content:
         preprocess = Preprocess(**content["preprocess"])
+        if not 1 <= preprocess.image_size <= preprocess.resize_size:
+            raise ValueError(f"images of {preprocess.image_size} out of {preprocess.resize_size} pixels")
         _agrees("--image_size", image_size, preprocess.image_size, path)
     else:
         size = image_size or 224
         preprocess = Preprocess(size, 256 if size <= 256 else round(size * 256 / 224))
     try:
-        state = read_state(path, arch)
+        state = state_of(content, arch, path)
         network = build(arch, head_width(state, arch, path))
         checkpoint.load_exactly(network, state, path)
     except WeightsError as failure:
         hint = "" if written else f"; it does not say what it is: --model_arch is {arch}"
         raise WeightsError(f"{failure}{hint}") from None
+    classes, width = content.get("classes"), network.head.weight.shape[1]
+    if classes is not None and len({str(name) for name in classes}) != width:
+        raise WeightsError(f"{path}: {len(classes)} class names for {width} outputs")
     options = content.get("options", {})
     return Trained(
         network=freeze(network),
         arch=arch,
-        classes=content.get("classes"),
-        width=network.head.weight.shape[1],
+        classes=classes,
+        width=width,
         preprocess=preprocess,
         sampled=options.get("sample_classes") is not None,
         batch_size_eval=options.get("batch_size_eval"),

@@ -130,7 +130,11 @@ def read_state(path: Path, arch: str) -> dict[str, np.ndarray]:
     Raises:
         WeightsError: the file is damaged or refused, or says that it holds another architecture.
     """
-    content = formats.read(path)
+    return state_of(formats.read(path), arch, path)
+
+
+def state_of(content: dict, arch: str, path: Path) -> dict[str, np.ndarray]:
+    """Return the weights in the `content` of the file `path` as `read_state` does."""
     if isinstance(content.get("model"), dict):
         written = content.get("arch", arch)
         if written != arch:

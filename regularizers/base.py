@@ -80,6 +80,7 @@ class Regularizer(nn.Layer):
     needs_source = False  # True: refused without pretrained weights
     mixes = False  # True: `transform` blends images with one another
     acts_on_backbone = False  # True: means nothing when the backbone is frozen
+    needs_stages = ""  # why it works on the residual stages of a ResNet only
     whole_batch = ""  # why `loss` is no mean or sum over the parts of a batch, for which `--accum` is refused
     terms: tuple[str, ...] = ()  # the names `loss` may return
 
@@ -146,6 +147,7 @@ class Chain(Regularizer):
         self.needs_source = any(part.needs_source for part in parts.values())
         self.mixes = any(part.mixes for part in parts.values())
         self.acts_on_backbone = any(part.acts_on_backbone for part in parts.values())
+        self.needs_stages = "; ".join(part.needs_stages for part in parts.values() if part.needs_stages)
         self.whole_batch = "; ".join(part.whole_batch for part in parts.values() if part.whole_batch)
         self.terms = tuple(term for part in parts.values() for term in part.terms)
 

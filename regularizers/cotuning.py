@@ -7,7 +7,8 @@ R[t] [K_s] is the distribution of source classes for target class t, measured on
 images (regularizers/relationship.py). The targets are distributions over t, so R[y] is targets R, mixed ones included.
 
 Differs from the official code: R is "direct" unless asked otherwise (there "reverse"; few images per class leave
-little to hold out for it), and is kept under a name made from weights and files instead of the first one found.
+little to hold out for it), and is kept under a name made from weights and files instead of the first one found. The
+source's head learns at the target head's rate, there at the backbone's: not the same when `--head_lr_mult` is not 1.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class CoTuning(Regularizer):
         draw = f"-{setup.seed}" if self.relationship == "reverse" else ""
         name = f"relationship-{setup.fingerprint}-{self.relationship}-{self.temperature}{draw}.npy"
         matrix = cached_array(setup.cache_dir / name, shape, lambda: self._relate(setup))
-        self.source_classes = paddle.to_tensor(matrix.astype("float32"))
+        self.register_buffer("source_classes", paddle.to_tensor(matrix.astype("float32")))
 
     def _relate(self, setup) -> np.ndarray:
         from regularizers import relationship  # here, for it imports scikit-learn: a second that only this needs

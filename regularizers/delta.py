@@ -26,7 +26,6 @@ from models.stages import Taps, stage_ends
 from regularizers import accepted
 from regularizers.attention import channel_attention, loss_increases
 from regularizers.base import Regularizer
-from utils.errors import UsageError
 from utils.files import cached_array
 from utils.rng import generator
 from utils.teacher import Frozen
@@ -77,13 +76,10 @@ class DELTA(Regularizer):
         accepted.count(attention_batches=attention_batches)
         self.delta_lambda, self.delta_form, self.delta_head_lambda = delta_lambda, delta_form, delta_head_lambda
         self.attention, self.attention_batches = attention, attention_batches
+        if delta_form == "official" or attention == "computed":
+            self.needs_stages = "any other network needs --delta_form smile and --attention uniform"
 
     def prepare(self, setup):
-        if (self.delta_form == "official" or self.attention == "computed") and not stage_ends(setup.source):
-            raise UsageError(
-                "--regularizer delta: filters are measured and compared in the residual blocks of a ResNet only; "
-                "another --model_arch needs --delta_form smile and --attention uniform"
-            )
         self.source = Frozen(setup.source, setup.precision)
         self.strength = self.delta_lambda * setup.parts  # whose sums are averaged
         if self.delta_form == "official":
@@ -91,14 +87,20 @@ class DELTA(Regularizer):
             self.source_convs = [end.conv for end in stage_ends(setup.source)]
             channels = [conv.weight.shape[0] for conv in self.source_convs]
         else:
-            channels = [setup.source.head.weight.shape[0]]
+            channels = [setup.source(paddle.zeros([1, 3, 32, 32])).maps[-1].shape[1]]
         if self.attention == "uniform":
             weights = [np.full(count, 1 / count) for count in channels]
         else:
             weights = [channel_attention(increases) for increases in self._increases(setup, channels)]
         if self.delta_form == "official":
             weights = [count * weight / 2 for count, weight in zip(channels, weights)]
-        self.weights = [paddle.to_tensor(weight.astype("float32")) for weight in weights]
+        for i, weight in enumerate(weights):
+            self.register_buffer(f"weights{i}", paddle.to_tensor(weight.astype("float32")))
+
+    @property
+    def weights(self) -> list[paddle.Tensor]:
+        """The weights of the channels of each map that is compared, [C] each."""
+        return list(self._buffers.values())
 
     def _increases(self, setup, channels) -> list[np.ndarray]:
         ends, count = stage_ends(setup.source)[-len(channels) :], self.attention_batches * setup.batch_size

@@ -32,7 +32,6 @@ import paddle.nn.functional as F
 
 from regularizers import accepted
 from regularizers.base import Regularizer
-from utils.errors import UsageError
 from utils.losses import cross_entropies
 from utils.optim import trained
 
@@ -61,6 +60,7 @@ class RegSL(Regularizer):
 
     needs_source = True
     acts_on_backbone = True
+    needs_stages = "the distances are those of its stages"
 
     def __init__(
         self,
@@ -89,10 +89,6 @@ class RegSL(Regularizer):
         source = dict(setup.source.named_parameters())
         tensors = trained(setup.model)
         bounds = {name: self._bound(STAGE.match(name)) for name in tensors if STAGE.match(name)}
-        if not bounds:
-            raise UsageError(
-                "--regularizer regsl: the distances are those of the stages of a ResNet; give one as --model_arch"
-            )
         filters = [name for name in bounds if tensors[name].ndim > 1]
         # The source is frozen, so its own tensors serve; in a plain dictionary no checkpoint reaches them.
         self.start = {name: source[name] for name in filters}

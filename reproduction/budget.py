@@ -114,7 +114,7 @@ def measure(options, gpu: int) -> Times | None:
 
 def main(argv: list[str] | None = None) -> None:
     """Time one network and print the times."""
-    parser = Parser(prog="python -m utils.budget", description="Time an update and an evaluation of a network.")
+    parser = Parser(prog="python -m reproduction.budget", description="Time an update and an evaluation of a network.")
     parser.add_argument("--model_arch", required=True)
     for name in NETWORK[1:]:
         parser.add_argument(f"--{name}", type=number(int, 1), required=True)

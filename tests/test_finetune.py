@@ -53,7 +53,7 @@ def test_a_run_leaves_the_promised_files(finished):
     assert [int(row["step"]) for row in rows] == [3, 6]
     assert summary["last"]["acc"] == float(rows[-1]["val_acc"])
     assert summary["best"]["acc"] == max(float(row["val_acc"]) for row in rows)
-    assert summary["scored_on"] == {"folder": "dataset/test", "images": 12}
+    assert summary["scored_on"] == {"folder": "dataset/test", "images": 12, "held_out": False}
     assert 0 < summary["step_share"] < 1
     assert len((base.parent / "pets_smile_samples.txt").read_text().split("\n")) == 16
     with Image.open(base.parent / "pets_smile.png") as picture_of_curves:
@@ -199,6 +199,8 @@ BAD = [
     ("--pretrained nowhere.pdparams", 4, ("nowhere.pdparams", "no such file")),
     ("--sample_total 5000", 2, ("--sample_total 5000", "3 to 15")),
     ("--learning_rate 3", 2, ("--learning_rate",)),
+    ("--regularizer regsl --model_arch mobilenet_v2", 2, ("regsl", "mobilenet_v2", "resnet18", "stages")),
+    ("--regularizer delta --model_arch mobilenet_v2", 2, ("delta", "mobilenet_v2", "--attention uniform")),
 ]
 
 
@@ -304,6 +306,13 @@ def test_dry_run_checks_and_leaves_no_result(work):
     assert done.returncode == 0
     assert "15 training images, 3 classes" in done.stdout
     assert not (work / "output" / "dry_l2_Last.pdparams").exists()
+
+
+def test_a_dry_run_of_the_embedded_task_trains_no_source(tmp_path):
+    done = run("finetune.py", "--dry_run", "--sample_rate", 50, "--gpu", -1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "24 classes; nothing was trained" in done.stdout
+    assert not list(tmp_path.rglob("*.pdparams"))
 
 
 def test_gpu_without_one_warns_once_and_runs(work):

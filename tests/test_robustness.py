@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -27,7 +28,8 @@ from tests.pictures import write_folder
 from tests.scripts import ROOT, run, tiny
 from tests.test_resume import flat
 from tests.utils.test_pickles import CALLS
-from utils import errors, pickles
+from utils import checkpoint, errors, pickles
+from utils.optim import Optimizer
 
 pytestmark = pytest.mark.slow
 L2 = ("--regularizer", "l2", "--pretrained", "none", "--save_frequency", 1)
@@ -365,6 +367,43 @@ def test_a_checkpoint_that_was_cut_is_refused_and_kept(work, capsys):
         assert last.read_bytes() == content[:end]
     last.write_bytes(content)
     assert outcome(finetune.main, flags, capsys) == (0, [])
+
+
+def test_resume_refuses_what_it_cannot_go_on_from(work, capsys):
+    paddle.save(build("resnet8", 5).state_dict(), "source.pdparams")
+    flags = tiny("--regularizer", "l2sp", "--pretrained", "source.pdparams", "--resume")
+    interrupt(flags, 4)
+    Path("source.pdparams").rename("first.pdparams")
+    paddle.save(build("resnet8", 5).state_dict(), "source.pdparams")
+    code, lines = outcome(finetune.main, flags, capsys)
+    assert (code, len(lines)) == (2, 1)
+    assert "the weights of --pretrained source.pdparams are others now" in lines[0]
+    Path("first.pdparams").replace("source.pdparams")
+    last = work / "output" / "dataset_l2sp_Last.pdparams"
+    content = pickles.load(last)
+    for entry in ("options", "optimizer", "scaler", "metrics", "regularizer", "iter"):  # as in one of the reference
+        for spoilt in ({k: v for k, v in content.items() if k != entry}, {**content, entry: "x"}):
+            checkpoint.save(last, spoilt)
+            code, lines = outcome(finetune.main, flags, capsys)
+            assert (code, len(lines)) == (4, 1), (entry, lines)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(work, capsys):
+    flags = tiny(*L2, "--max_iters", 2, "--save_frequency", 1, "--eval_frequency", 2)
+    real = Optimizer.step
+
+    def step(self):
+        real(self)
+        if self.schedule.last_epoch == 2:
+            weight = next(iter(self.parameters.values()))
+            weight.set_value(weight.detach() * float("nan"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Optimizer, "step", step)
+        code, lines = outcome(finetune.main, flags, capsys)
+    assert (code, len(lines)) == (6, 1), lines
+    assert pickles.load(work / "output" / "dataset_l2_Last.pdparams")["iter"] == 0
+    assert not (work / "output" / "dataset_l2.json").exists()
 
 
 def test_weights_with_a_wrong_sum_are_not_used(work):

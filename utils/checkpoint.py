@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,20 @@ def read(path: str | os.PathLike) -> dict:
     if version != FORMAT_VERSION:
         raise WeightsError(f"{path}: written in format {version}, this version reads format {FORMAT_VERSION}")
     return content
+
+
+@contextlib.contextmanager
+def understood(path: str | os.PathLike) -> Iterator[None]:
+    """Say that the file is no checkpoint of this project when its content is not what the block takes it for.
+
+    Raises:
+        WeightsError: an entry is absent or of another kind.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{path}: not a checkpoint as this project writes them ({reason})") from None
 
 
 def load_exactly(layer: nn.Layer, state: dict[str, np.ndarray], origin: str | Path) -> None:

@@ -98,7 +98,7 @@ def panel(images: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.6), dpi=100, layout="constrained")
+    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
     every = list(figure.subplots(2, SHOWN // 2).flat)
     for axes in every:
         axes.set_axis_off()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import os
 import sys
@@ -15,11 +16,6 @@ from tqdm import tqdm
 
 from utils.errors import WeightsError
 from utils.files import digest
-
-try:
-    import fcntl
-except ImportError:  # Windows: two downloads of one file at once are for the checksum to tell
-    fcntl = None
 
 TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 16
@@ -84,14 +80,13 @@ def _alone(path: Path) -> Iterator[None]:
     """
     lock = _beside(path, "lock")
     with open(lock, "w") as file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for another process that downloads {path}", file=sys.stderr, flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError:
-                pass  # a file system without locks, as for Windows
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"waiting for another process that downloads {path}", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: two downloads at once are for the checksum to tell
+            pass
         yield
     lock.unlink(missing_ok=True)
 

@@ -65,14 +65,14 @@ def preset(options) -> dict:
         "lr": 0.02,
         "lr_drop": 200,
         "eval_frequency": 50,
-        "sample_total": GREEK_LETTERS * IMAGES_PER_CLASS,
+        "sample_total": None if options.sample_rate or options.sample_list else GREEK_LETTERS * IMAGES_PER_CLASS,
         "ema_decay": 0.99,
         "clean_tail": 33,
     }
 
 
-def prepare(cache_dir: str, gpu: int) -> None:
-    """Draw the letters and train the source network, unless that was done before.
+def prepare(cache_dir: str, gpu: int, train: bool = True) -> None:
+    """Draw the letters and `train` the source network, unless that was done before.
 
     Raises:
         Failure: the source network's training failed, with its exit code.
@@ -80,7 +80,7 @@ def prepare(cache_dir: str, gpu: int) -> None:
     folder = letters(cache_dir)
     glyphs.write_task(folder)
     source = Path(source_path(cache_dir))
-    if source.with_name("latin_l2.json").exists():
+    if not train or source.with_name("latin_l2.json").exists():
         return
     print("training the source network on Latin letters, once ...", flush=True)
     places = {

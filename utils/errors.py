@@ -67,7 +67,7 @@ def run(main: Callable[[], int | None]) -> None:
     except Failure as failure:
         code = _report(failure, failure.exit_code, failure.label)
     except KeyboardInterrupt:
-        code = _report("before there was anything to save", 130, "interrupted")
+        code = _report("at once; what was saved before is kept", 130, "interrupted")
     except MemoryError as failure:
         code = _report(f"out of memory: {failure}", DeviceError.exit_code)
     except OSError as failure:

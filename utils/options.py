@@ -7,7 +7,7 @@ import typing
 from pathlib import Path
 
 import regularizers
-from models import ARCHITECTURES
+from models import ARCHITECTURES, STAGED
 from models.heads import INITS
 from models.weights import check_choice
 from utils import embedded
@@ -104,7 +104,7 @@ def _parser(name: str) -> Parser:
     run.add_argument("--save_frequency", type=count, help="steps between two saves of _Last (eval_frequency)")
     run.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
     run.add_argument("--overwrite", action="store_true", help="start a run of this name again")
-    run.add_argument("--dry_run", action="store_true", help="check everything, train nothing")
+    run.add_argument("--dry_run", action="store_true", help="check the options and the folders, train nothing")
     training = parser.add_argument_group("training")
     archs, methods = ", ".join(ARCHITECTURES), ", ".join(regularizers.REGULARIZERS)
     training.add_argument("--model_arch", choices=tuple(ARCHITECTURES), default="resnet50", metavar="ARCH", help=archs)
@@ -150,5 +150,8 @@ def _complete(options: argparse.Namespace) -> None:
         raise UsageError(f"--accum {options.accum}: accepted with --regularizer {options.regularizer} is 1: {reason}")
     if method.needs_source and options.pretrained == "none":
         raise UsageError(f"--regularizer {options.regularizer} needs a pretrained network, --pretrained is none")
+    if method.needs_stages and options.model_arch not in STAGED:
+        culprit = f"--regularizer {options.regularizer} --model_arch {options.model_arch}"
+        raise UsageError(f"{culprit}: accepted are {', '.join(STAGED)}: {method.needs_stages}")
     if not (options.embedded and options.pretrained == embedded.source_path(options.cache_dir)):
         check_choice(options.pretrained, options.model_arch)

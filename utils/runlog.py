@@ -49,8 +49,10 @@ class RunLog:
         self._text = open(self.path(".txt"), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         try:
             fcntl.flock(self._text, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UsageError(f"--name: another process is writing {self.path('.txt')}; give another --name") from None
+        except OSError:  # a file system without locks
+            pass
         self.rows: list[dict] = []
         self._bar, self._visual = None, None
 
@@ -62,6 +64,8 @@ class RunLog:
         """Begin at `step`: 0 empties the run's table and curves, more keeps what was written up to there."""
         if step == 0:
             self._text.truncate(0)
+            for ending in (".csv", ".png"):  # of an earlier run
+                self.path(ending).unlink(missing_ok=True)
         self.rows = [row for row in read_rows(self.path(".csv")) if int(row["step"]) <= step] if step else []
         self._visual = curves.open_writer(self.visual_dir, step, self.line)
         self._shown = False

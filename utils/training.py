@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import paddle
+
 import regularizers
 from datasets import sets
 from datasets.batches import ImageSet
@@ -13,7 +15,7 @@ from models import build
 from models.heads import reset_head
 from models.weights import load_source
 from utils import checkpoint
-from utils.errors import UsageError, names
+from utils.errors import Diverged, UsageError, names
 from utils.meter import Meter, Stopwatch
 from utils.optim import Optimizer
 from utils.precision import Precision
@@ -22,7 +24,10 @@ from utils.ranks import Ranks, alone
 from utils.rng import generator, seed_layers
 
 # options that may differ when a run is resumed: they cannot change its result
-FREE = {"gpu", "save", "log_dir", "cache", "cache_dir", "save_frequency", "resume", "overwrite", "dry_run", "embedded"}
+FREE = {
+    *("gpu", "save", "log_dir", "cache", "cache_dir", "save_frequency"),
+    *("resume", "overwrite", "dry_run", "check_data", "embedded"),
+}
 
 
 class Training:
@@ -100,12 +105,21 @@ class Training:
         """Write a checkpoint after update number `step`, counted from 0: the reference's keys first.
 
         All ranks hold the same and call this together; the first one writes.
+
+        Raises:
+            Diverged: a weight is no longer a finite number; the file that was there stays.
         """
         pending = self.meter.state()
         with self.watch.aside():
+            self._finite(step)
             if self.ranks.first:
                 checkpoint.save(path, self._content(step, pending))
             self.ranks.barrier()
+
+    def _finite(self, step: int) -> None:
+        for name, tensor in self.optimizer.parameters.items():
+            if not paddle.isfinite(tensor).all().item():
+                raise Diverged(f"the weight {name} is no finite number after step {step + 1}; try a smaller --lr")
 
     def _content(self, step: int, pending: list[dict]) -> dict:
         options = {name: value for name, value in vars(self.options).items() if name != "method"}
@@ -139,16 +153,17 @@ class Training:
             UsageError: the run was started with other options.
         """
         content = checkpoint.read(path)
-        self._same_options(content, path)
-        checkpoint.load_exactly(self.model, content["model"], path)
-        checkpoint.load_exactly(self.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
-        self.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
-        self.precision.set_state_dict(content["scaler"])
-        metrics = content["metrics"]
-        self.best = metrics["best"]
-        self.watch.resume(metrics["seconds"], metrics.get("lost_seconds", 0.0))
-        self.meter.resume(metrics["pending"])
-        return content["iter"] + 1
+        with checkpoint.understood(path):
+            self._same_options(content, path)
+            checkpoint.load_exactly(self.model, content["model"], path)
+            checkpoint.load_exactly(self.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
+            self.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
+            self.precision.set_state_dict(content["scaler"])
+            metrics = content["metrics"]
+            self.best = {"step": int(metrics["best"]["step"]), "acc": float(metrics["best"]["acc"])}
+            self.watch.resume(metrics["seconds"], metrics.get("lost_seconds", 0.0))
+            self.meter.resume(metrics["pending"])
+            return int(content["iter"]) + 1
 
     def _same_options(self, content: dict, path: Path) -> None:
         now = {**vars(self.options), **self.options.method, "samples_sha256": sets.listing(self.train)[1]}
@@ -158,6 +173,8 @@ class Training:
             for name in sorted({*now, *then} - FREE - {"method"})
             if now.get(name) != then.get(name)
         ]
+        if (content["source"] or {}).get("sha256") != (self.source or {}).get("sha256"):
+            changed.append(f"the weights of --pretrained {self.options.pretrained} are others now")
         ranks = content.get("ranks", 1)  # checkpoints of one process may be without
         if ranks != self.ranks.count:
             changed.append(f"{ranks} processes are now {self.ranks.count}")

@@ -26,6 +26,15 @@ def test_pixels_are_those_of_decoding_afresh(tmp_path, preprocess, kind):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("preprocess", [SQUARE, RAGGED])
+def test_a_folder_without_a_single_good_image_names_them(tmp_path, preprocess):
+    images = scan(write_folder(tmp_path / "images", ("cat",), count=2))
+    for path in images.paths:
+        (images.root / path).write_bytes(b"no image")
+    failures = Decoded(images, preprocess, tmp_path / "cache").prepare([0, 1], "")
+    assert [str(images.paths[i]) in str(failure) for i, failure in failures.items()] == [True, True]
+
+
 def test_a_second_process_finds_everything_decoded(tmp_path, monkeypatch):
     images = scan(write_folder(tmp_path / "images"))
     Decoded(images, SQUARE, tmp_path / "cache").prepare(range(12), "")

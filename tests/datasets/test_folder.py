@@ -1,3 +1,6 @@
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -46,6 +49,19 @@ def test_what_is_no_image_folder_is_named(tmp_path, prepare, message):
     with pytest.raises(DataError, match=message) as caught:
         scan(tmp_path / "root", "--train_dir")
     assert f"--train_dir {tmp_path / 'root'}" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(tmp_path, monkeypatch):
+    root, real = write_folder(tmp_path, ("a", "b")), os.scandir
+
+    def scandir(path):
+        if str(path).endswith("b"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="cannot read the folder .*/b: Permission denied"):
+        scan(root)
 
 
 def test_other_classes_are_named_both_ways(tmp_path):

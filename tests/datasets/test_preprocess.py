@@ -28,6 +28,21 @@ def test_every_mode_becomes_rgb(tmp_path):
             assert decode(path, Preprocess(32, 37)).shape == (37, 37, 3)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "int32"])
+def test_of_sixteen_bits_the_upper_eight_count(tmp_path, dtype):
+    values = np.arange(37 * 37).reshape(37, 37) * 47 + 3
+    Image.fromarray(values.astype(dtype)).save(tmp_path / "a.tif")
+    found = decode(tmp_path / "a.tif", Preprocess(32, 37))
+    np.testing.assert_array_equal(found, np.repeat((values // 256)[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("values", [np.full((9, 9), 0.5, "float32"), np.full((9, 9), 1 << 20, "int32")])
+def test_more_bits_are_refused(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="a.tif: .*accepted are 8 and 16 bits"):
+        decode(tmp_path / "a.tif", Preprocess(32, 37))
+
+
 def test_an_image_of_the_right_size_is_not_resampled(tmp_path):
     image = picture(3, 2, (37, 37))
     image.save(tmp_path / "a.png")

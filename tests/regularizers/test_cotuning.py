@@ -81,7 +81,7 @@ def test_the_second_head_starts_as_the_pretrained_one_and_is_trained(tmp_path):
     for name, tensor in method.source_head.state_dict().items():
         np.testing.assert_array_equal(tensor.numpy(), source[f"fc.{name}"])
         assert not tensor.stop_gradient
-    assert sorted(method.state_dict()) == ["source_head.bias", "source_head.weight"]
+    assert sorted(method.state_dict()) == ["source_classes", "source_head.bias", "source_head.weight"]
     assert "regularizer.source_head.weight" in optimizer_of(setup, method).parameters
     train(setup, method, 2)
     assert (method.source_head.weight.numpy() != source["fc.weight"]).any()

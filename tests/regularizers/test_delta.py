@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import paddle
@@ -13,7 +14,6 @@ from regularizers import attention
 from regularizers.delta import DELTA, distance
 from regularizers.mixup import mix_batch
 from tests.regularizers.toys import arrays, same, toy_batch, toy_setup, train
-from utils.errors import UsageError
 
 OFFICIAL_CONVS = [("layer1", 16), ("layer2", 32), ("layer3", 64)]  # of ResNet-8, each stage[-1].conv2
 FORMS = ["smile", "official"]
@@ -164,7 +164,7 @@ def test_the_source_stays_bit_for_bit(tmp_path, form):
     assert same(arrays(setup.source), source)
     assert not any(layer.training for layer in setup.source.sublayers(include_self=True))
     assert method.parameters() == []
-    assert method.state_dict() == {}
+    assert list(method.state_dict()) == [f"weights{i}" for i in range(len(method.weights))]
 
 
 def test_a_forward_between_two_steps_leaves_nothing_behind(tmp_path):
@@ -246,11 +246,26 @@ def plain_setup(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"delta_form": "official"}, {"delta_form": "official", "attention": "uniform"}]
+    ("arguments", "refused"),
+    [
+        ({}, True),
+        ({"delta_form": "official"}, True),
+        ({"delta_form": "official", "attention": "uniform"}, True),
+        ({"attention": "uniform"}, False),
+    ],
 )
-def test_another_network_is_refused(tmp_path, arguments):
-    with pytest.raises(UsageError, match="--delta_form smile and --attention uniform"):
-        DELTA(**arguments).prepare(plain_setup(tmp_path))
+def test_another_network_is_refused(arguments, refused):
+    assert ("--delta_form smile and --attention uniform" in DELTA(**arguments).needs_stages) == refused
+
+
+def test_an_efficientnets_last_map_is_not_what_its_head_reads(tmp_path):
+    setup = toy_setup(tmp_path, arch="efficientnet_b0")
+    method = DELTA(attention="uniform")
+    method.prepare(setup)
+    outputs = setup.model(paddle.randn([4, 3, 32, 32]))
+    assert method.weights[0].shape == [outputs.maps[-1].shape[1]] != [setup.source.head.weight.shape[0]]
+    batch = SimpleNamespace(images=paddle.randn([4, 3, 32, 32]))
+    assert np.isfinite(method.loss(setup.model, batch, outputs, 0)["delta"].item())
 
 
 def test_another_network_may_compare_its_last_map(tmp_path):

@@ -6,14 +6,12 @@ from dataclasses import replace
 import numpy as np
 import paddle
 import pytest
-from paddle import nn
 
 from models.outputs import Outputs
 from regularizers import create
 from regularizers.regsl import RegSL
 from tests.regularizers.toys import arrays, optimizer_of, same, toy_batch, toy_setup, train
 from utils.batch import Batch, Mix
-from utils.errors import UsageError
 
 
 def prepared(arch="resnet8", **arguments):
@@ -160,13 +158,6 @@ def test_resnet50_has_52_convolutions_in_four_groups():
         assert bound == pytest.approx(23.785 if name == "fc.weight" else bound_of(name, method), rel=1e-6)
     assert len(method.norms) == 52
     assert list(method.channel_bounds.shape) == [sum(method.sizes)] == [26496]
-
-
-def test_a_network_without_stages_is_refused():
-    setup = toy_setup()
-    layer = nn.Linear(2, 2)
-    with pytest.raises(UsageError, match="stages of a ResNet"):
-        RegSL().prepare(replace(setup, model=layer, source=layer))
 
 
 # self-labelling: 24 images in batches of 8 make epochs of 3 steps

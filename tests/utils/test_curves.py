@@ -83,7 +83,7 @@ def test_images_and_options_are_records_that_a_resumed_run_keeps(tmp_path):
     (panel,) = reader.get_data("image", "train/mixed")
     assert panel.id == 2
     with Image.open(io.BytesIO(panel.image.encoded_image_string)) as image:
-        assert image.size == (800, 460)
+        assert image.size == (800, 450)
     (record,) = reader.get_data("hyper_parameters", "hparam")
     found = {info.name: getattr(info, info.WhichOneof("type")) for info in record.hparam.hparamInfos}
     assert found == {"lr": 0.5, "wd": 0, "cut": 1, "of": "l2"}

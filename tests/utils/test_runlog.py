@@ -1,6 +1,8 @@
 """What a run leaves for VisualDL, read as its server reads it."""
 
 import contextlib
+import errno
+import fcntl
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from visualdl import LogReader
 from visualdl.server import lib
 
+from reproduction.scheduler import in_use
 from utils.batch import Batch, Mix
 from utils.runlog import RunLog
 
@@ -29,6 +32,23 @@ def batch(mixed):
 def panels(log):
     reader = LogReader(file_path=str(log.visual_dir / "vdlrecords.run.log"))
     return [record.id for record in reader.get_data("image", "train/mixed")]
+
+
+def test_a_run_that_starts_again_forgets_its_table(tmp_path):
+    for _ in range(2):
+        with contextlib.closing(RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2", 9)) as log:
+            log.start(0)
+            assert not log.path(".csv").exists()
+            log.path(".csv").write_text("step\n3\n")
+
+
+def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2", 9).close()
+    assert not in_use(tmp_path / "pets_l2.txt")
 
 
 def test_the_first_mixed_batch_is_shown_and_no_other(log):
