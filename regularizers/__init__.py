@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import get_type_hints
 
 from regularizers.base import Chain, Regularizer, Setup
@@ -63,6 +64,16 @@ def arguments(name: str) -> dict[str, tuple[inspect.Parameter, type]]:
     return found
 
 
+def descriptions(name: str) -> dict[str, str]:
+    """Return what the docstring of `name`'s class, or of those of a chain, says of each hyper-parameter."""
+    found = {}
+    for part in split(name):
+        text = (inspect.getdoc(REGULARIZERS[part]) or "").partition("Args:\n")[2]
+        entries = re.findall(r"^    (\w+(?:, \w+)*): (.+(?:\n {5,}.+)*)", text, flags=re.MULTILINE)
+        found.update({key: " ".join(words.split()) for keys, words in entries for key in keys.split(", ")})
+    return found
+
+
 def create(name: str, **values) -> Regularizer:
     """Make the method `name`, or the chain `a+b`, with the hyper-parameters in `values`.
 
@@ -79,4 +90,4 @@ def create(name: str, **values) -> Regularizer:
     return parts[name] if name in parts else Chain(parts)
 
 
-__all__ = ["DEFAULT", "REGULARIZERS", "Chain", "Regularizer", "Setup", "arguments", "create", "split"]
+__all__ = ["DEFAULT", "REGULARIZERS", "Chain", "Regularizer", "Setup", "arguments", "create", "descriptions", "split"]

@@ -9,11 +9,17 @@ import sys
 from utils.errors import UsageError
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action):
+        is_switch = action.nargs == 0
+        return action.help if is_switch or action.default is None else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse that accepts dashed spellings and reports an error as one line."""
 
     def __init__(self, **options):
-        super().__init__(allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter, **options)
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def error(self, message):
         raise UsageError(message)

@@ -31,8 +31,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     arguments = regularizers.arguments(name)
     parser = _parser(name)
     method = parser.add_argument_group(f"hyper-parameters of {name}")
+    told = regularizers.descriptions(name)
     for flag, (parameter, hint) in arguments.items():
-        _add_hyper_parameter(method, flag, parameter, hint)
+        _add_hyper_parameter(method, flag, parameter, hint, told.get(flag, " "))
     options, rest = parser.parse_known_args(argv)
     options.embedded = options.train_dir is None and options.eval_dir is None and not Path("dataset").exists()
     if options.embedded:
@@ -61,8 +62,8 @@ def _refuse(flag: str, name: str):
     raise UsageError(f"unknown argument {flag}; --help lists what there is")
 
 
-def _add_hyper_parameter(group, flag, parameter, hint):
-    options = {"default": parameter.default, "help": " "}
+def _add_hyper_parameter(group, flag, parameter, hint, told):
+    options = {"default": parameter.default, "help": told.rstrip(".").replace("%", "%%")}
     if typing.get_origin(hint) is typing.Literal:
         options["choices"] = typing.get_args(hint)
     else:
@@ -115,7 +116,7 @@ def _parser(name: str) -> Parser:
     training.add_argument("--accum", type=count, default=1, metavar="N", help="take them in N parts: less memory")
     training.add_argument("--batch_size_eval", type=count, default=8, help="images scored at a time")
     training.add_argument("--lr", type=positive, default=0.01, help="learning rate")
-    training.add_argument("--lr_drop", type=count, help="update from which lr is a tenth (2/3 of max_iters + 1000)")
+    training.add_argument("--lr_drop", type=count, help="update from which lr is a tenth (2/3 of (max_iters + 1000))")
     training.add_argument("--head_lr_mult", type=positive, default=1.0, help="learning rate of the heads over lr")
     training.add_argument("--wd", type=share, default=1e-4, help="weight decay")
     training.add_argument("--cls_lambda", type=share, default=1e-4, help="weight decay of the heads on top of wd")

@@ -212,6 +212,11 @@ def test_every_argument_changes_something(name, argument, tmp_path):
     assert not same(result(**needs), result(**changed))
 
 
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_every_argument_is_described(name):
+    assert list(regularizers.descriptions(name)) == list(regularizers.arguments(name))
+
+
 def test_every_pair_is_allowed_or_refused_with_a_reason():
     for name in names():
         if name not in allowed():
