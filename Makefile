@@ -7,6 +7,7 @@ RUN := $(VENV)/bin/python
 .PHONY: demo board test fast lint install clean
 
 demo: $(VENV)/.installed
+	@test ! -e dataset || { echo "make demo: the embedded task runs only where there is no ./dataset"; exit 2; }
 	$(RUN) finetune.py --regularizer smile --gpu -1 --name demo --overwrite
 	$(RUN) test.py --ckpts output/demo_smile_Last.pdparams --gpu -1
 

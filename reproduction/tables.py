@@ -152,8 +152,9 @@ def _choice(recipe: Recipe, cells, runs: list[Run], dataset: str, protocol: str,
         return []
     run = max((run for run in runs if run.cell == (dataset, protocol, first)), key=lambda run: run.values()[name])
     summary = run.summary()
-    count, share = summary["scored_on"]["images"], rows[first].mean / 100
-    error = 100 * math.sqrt(share * (1 - share) / count)
+    count = summary["scored_on"]["images"]
+    share = (rows[first].mean / 100 * count + 2) / (count + 4)  # Agresti and Coull's: 100 % is not known exactly either
+    error = 100 * math.sqrt(share * (1 - share) / (count + 4))
     known = summary["options"]  # places as they were, for the recipe may say {data_root}
     flags = {flag: value and str(known.get(flag, value)) for flag, value in run.settings.items()}
     flags.update({flag: str(known[flag]) for flag in ("train_dir", "seed")})

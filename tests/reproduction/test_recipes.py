@@ -22,6 +22,7 @@ CELLS = {
     "demo": 24,
     "demo_il": 24,
     "bakeoff": 11,
+    "demo_bakeoff": 11,
 }
 TEXT = """
 title: A grid
