@@ -21,14 +21,15 @@ import yaml
 from paddle import nn
 from PIL import Image
 
-from datasets.batches import crop, normalise
+from checkpoints import classifier
+from checkpoints.classifier import Trained
 from datasets.folder import EXTENSIONS, files_below
+from datasets.loader import crop, normalise
 from datasets.preprocess import MEAN, STD, Preprocess, decode
-from models import ARCHITECTURES, trained
-from models.trained import Trained
+from evaluation.deployed import INPUT, compare, quiet, runner, timed
+from models import ARCHITECTURES
 from utils import errors
 from utils.commandline import Parser, number
-from utils.exported import INPUT, compare, quiet, runner, timed
 from utils.files import write_text
 
 NAME = "inference"  # the name PaddleX and PaddleClas expect
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
         needs = f"--onnx needs {', '.join(missing)}"
         raise errors.UsageError(f"{needs}: pip install -r requirements-export.txt, or leave --onnx out")
     paddle.device.set_device("cpu")
-    model = trained.load(options.ckpts, options.model_arch, options.image_size)
+    model = classifier.load(options.ckpts, options.model_arch, options.image_size)
     images = comparison_images(model.preprocess, options.images, options.count)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:

@@ -1,8 +1,6 @@
 """Fine-tune one network on one folder of images with one method.
 
 python finetune.py --regularizer smile --gpu 0 --train_dir dataset/cub/train --eval_dir dataset/cub/test
-
-Over several processes: utils/ranks.py.
 """
 
 from __future__ import annotations
@@ -13,21 +11,22 @@ import sys
 from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
 
 # isort: split
-from datasets import sets
-from datasets.batches import training_batches
+from datasets import splits
+from datasets.batch import Batch
 from datasets.check import check_data
-from utils import device, embedded, errors
-from utils.batch import Batch
-from utils.evaluation import evaluate
+from datasets.loader import training_batches
+from evaluation.scores import evaluate
+from regularizers.losses import cross_entropy
+from training import embedded
+from training.build import Training
+from training.options import parse
+from training.runlog import RunLog, Silent
+from utils import device, errors
+from utils.distributed import Ranks, join
 from utils.files import write_text
-from utils.losses import cross_entropy
-from utils.options import parse
 from utils.provenance import provenance
-from utils.ranks import Ranks, join
 from utils.rng import seed_layers
-from utils.runlog import RunLog, Silent
 from utils.signals import Stop
-from utils.training import Training
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         if options.embedded:
             print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
             embedded.prepare(options.cache_dir, -1 if where == "cpu" else options.gpu, train=not options.dry_run)
-        train, evaluation = sets.scan_folders(options)
+        train, evaluation = splits.scan_folders(options)
     if ranks.first:
         log = RunLog(options.save, options.log_dir, options.run, options.max_iters)
     else:
@@ -56,9 +55,9 @@ def main(argv: list[str] | None = None) -> None:
         with ranks.in_turn():
             skipped = []
             if options.on_bad_image == "skip":
-                train, skipped = sets.without_unreadable(train, "decoding the training images")
-            sets.decode_once(train, "decoding the training images")
-            sets.decode_once(evaluation, "decoding the evaluation images")
+                train, skipped = splits.without_unreadable(train, "decoding the training images")
+            splits.decode_once(train, "decoding the training images")
+            splits.decode_once(evaluation, "decoding the evaluation images")
             training = Training(options, train, skipped, ranks)
         finetune(options, training, evaluation, log, where)
 
@@ -85,7 +84,7 @@ def finetune(options, training: Training, evaluation, log: RunLog, where: str) -
     first = training.restore(last) if options.resume and last.exists() else 0
     log.start(first)
     if ranks.first:
-        write_text(log.path("_samples.txt"), sets.listing(training.train)[0])
+        write_text(log.path("_samples.txt"), splits.listing(training.train)[0])
     for line in training.skipped:
         log.line(f"skipped: {line}")
     log.line(f"{options.run}: {len(training.train)} images, {len(training.train.classes)} classes, {where}")
@@ -150,7 +149,7 @@ def summarize(options, training: Training, evaluation, log: RunLog, where: str) 
             "last": {"step": options.max_iters, **last},
             "best": training.best,
             "scored_on": {"folder": folder, "images": len(evaluation), "held_out": options.val_split is not None},
-            "samples_sha256": sets.listing(training.train)[1],
+            "samples_sha256": splits.listing(training.train)[1],
             "skipped_images": training.skipped,
             "source": training.source,
             "ranks": training.ranks.count,

@@ -23,13 +23,15 @@ import paddle
 from scipy.special import softmax
 from tqdm import tqdm
 
-from datasets.batches import ahead, crop, normalise
-from datasets.decoded import workers
+from checkpoints import classifier
+from checkpoints.classifier import Trained
+from datasets.cache import workers
 from datasets.folder import EXTENSIONS, files_below
+from datasets.loader import ahead, crop, normalise
 from datasets.preprocess import decode
-from models import ARCHITECTURES, trained
-from models.trained import Trained
-from utils import device, errors, mistakes, pictures
+from evaluation import error_analysis, pictures
+from models import ARCHITECTURES
+from utils import device, errors
 from utils.commandline import Parser, number
 from utils.files import write_text
 
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     models = load(options)
     batch_size = options.batch_size_eval or models[0].batch_size_eval or BATCH_SIZE_EVAL
     paths, probabilities = label(models, images, batch_size)
-    table = mistakes.top(probabilities, class_names(models[0]), options.top_k)
+    table = error_analysis.top(probabilities, class_names(models[0]), options.top_k)
     write(options, paths, table)
     if options.sheet:
         draw(options.sheet, paths, table)
@@ -117,7 +119,7 @@ def load(options) -> list[Trained]:
     Raises:
         WeightsError: a file is absent, damaged or refused, or its classes are not those of the first.
     """
-    models = [trained.load(path, options.model_arch, options.image_size) for path in options.ckpts]
+    models = [classifier.load(path, options.model_arch, options.image_size) for path in options.ckpts]
     first = class_names(models[0])
     for path, model in zip(options.ckpts, models):
         others = class_names(model)
@@ -179,7 +181,7 @@ def _read(models, images: Found, batch_size: int) -> Iterator[tuple[list[str], l
             yield list(read), failures, {resize: crop(list(pixels), resize.image_size) for resize, pixels in columns}
 
 
-def write(options, paths: list[str], table: list[mistakes.Ranking]) -> None:
+def write(options, paths: list[str], table: list[error_analysis.Ranking]) -> None:
     """Write path, classes and probabilities of each image as CSV or JSON."""
     if options.format == "json":
         entries = [
@@ -190,8 +192,8 @@ def write(options, paths: list[str], table: list[mistakes.Ranking]) -> None:
     else:
         content = io.StringIO()
         writer = csv.writer(content, lineterminator="\n")
-        writer.writerow(["path", *mistakes.ranking_header(len(table[0]))])
-        writer.writerows([path, *mistakes.ranking_cells(ranking)] for path, ranking in zip(paths, table))
+        writer.writerow(["path", *error_analysis.ranking_header(len(table[0]))])
+        writer.writerows([path, *error_analysis.ranking_cells(ranking)] for path, ranking in zip(paths, table))
         text = content.getvalue()
     if options.out:
         write_text(options.out, text)
@@ -200,7 +202,7 @@ def write(options, paths: list[str], table: list[mistakes.Ranking]) -> None:
         print(text, end="", flush=True)
 
 
-def draw(path: str, paths: list[str], table: list[mistakes.Ranking]) -> None:
+def draw(path: str, paths: list[str], table: list[error_analysis.Ranking]) -> None:
     """Draw the contact sheet; of more than `SHEET` images so many, evenly spread."""
     shown = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), SHEET)).round().astype(int))
     title = f"{len(shown)} of {len(paths)} images" if len(shown) < len(paths) else f"{len(paths)} images"

@@ -18,16 +18,19 @@ from utils import startup  # noqa: F401  it sets threads and memory up, so it co
 # isort: split
 import numpy as np
 
-from datasets.batches import ImageSet
-from datasets.decoded import Streamed
+from checkpoints import classifier
+from datasets.cache import Streamed
 from datasets.folder import same_classes, scan
-from datasets.sets import decode_once, store_of
-from models import ARCHITECTURES, trained
-from utils import device, embedded, errors, interpolation, mistakes
+from datasets.loader import ImageSet
+from datasets.splits import decode_once, store_of
+from evaluation import error_analysis, interpolation
+from evaluation.interpolation import Interpolation
+from evaluation.scores import predict, score
+from models import ARCHITECTURES
+from training import embedded
+from utils import device, errors
 from utils.commandline import Parser, number
-from utils.evaluation import predict, score
 from utils.files import write_text
-from utils.interpolation import Interpolation
 
 BATCH_SIZE_EVAL, SEED = 8, 2022  # the reference's
 
@@ -95,12 +98,12 @@ def main(argv: list[str] | None = None) -> None:
         options.test_dir = "./dataset/test" if Path("dataset").exists() else str(embedded.test_dir(options.cache_dir))
     found = scan(options.test_dir, "--test_dir")
     device.select(options.gpu)
-    reports = mistakes.folders(options.report, options.ckpts) if options.report else {}
+    reports = error_analysis.folders(options.report, options.ckpts) if options.report else {}
     if len(reports) == 1:
         reports = dict.fromkeys(reports, options.report)
     stores, results, scored, curves = {}, {}, {}, {}
     for path in options.ckpts:
-        model = trained.load(path, options.model_arch, options.image_size)
+        model = classifier.load(path, options.model_arch, options.image_size)
         if model.preprocess not in stores:
             stores[model.preprocess] = store_of(found, model.preprocess, options)
         images = image_set(stores[model.preprocess], model, path)
@@ -113,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
         results[path] = {"path": path, "test_dir": options.test_dir, **scores.to_dict()}
         scored[path] = images, logits.argmax(axis=1) == images.labels
         if reports:
-            mistakes.write(reports[path], images, logits)
+            error_analysis.write(reports[path], images, logits)
         if options.il:
             between = Interpolation(model.network, images, batch_size, options.seed)
             results[path]["il"] = interpolation_losses(between, options)
@@ -127,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.il_picture:
         interpolation.draw(options.il_picture, curves)
     if options.log_dir:
-        for path, folder in mistakes.folders(options.log_dir, options.ckpts).items():
+        for path, folder in error_analysis.folders(options.log_dir, options.ckpts).items():
             interpolation.log(folder, curves[path])
     if options.json:
         write_text(options.json, json.dumps(list(results.values()), indent=2) + "\n")
@@ -143,7 +146,7 @@ def compared(scored: dict, a: str, b: str, seed: int) -> dict:
     if not np.array_equal(images_a.positions, images_b.positions):
         odd = sorted({*images_a.classes} ^ {*images_b.classes})
         raise errors.WeightsError(f"--compare: {a} and {b} have different classes: {errors.names(odd)}")
-    comparison = mistakes.compare(right_a, right_b, seed)
+    comparison = error_analysis.compare(right_a, right_b, seed)
     print(f"B ({b}) - A ({a}): {comparison}", flush=True)
     return {"with": a, **comparison.to_dict()}
 
@@ -157,7 +160,7 @@ def interpolation_losses(between: Interpolation, options) -> dict:
     return {**drawn, **{name: asdict(loss) for name, loss in losses.items()}}
 
 
-def image_set(store: Streamed, model: trained.Trained, path: str) -> ImageSet:
+def image_set(store: Streamed, model: classifier.Trained, path: str) -> ImageSet:
     """Return the images of the folder of `store`, labelled as the network's outputs are.
 
     Raises:

@@ -30,12 +30,12 @@ import paddle.vision as vision
 from paddle.vision import transforms
 
 from benchmarks import in_turns, seconds, show, write_json, write_photographs
-from datasets import batches
-from datasets.decoded import Decoded
+from datasets import loader
+from datasets.cache import Decoded
 from datasets.folder import scan
 from datasets.preprocess import MEAN, STD, Preprocess
+from training.options import Parser, number
 from utils import errors
-from utils.options import Parser, number
 
 SEED = 0
 PASSES = 10  # in a turn, over images that are decoded already: one would be over too soon
@@ -54,8 +54,8 @@ def main(argv: list[str] | None = None) -> None:
         images = decoded(folder, Path(scratch, "cache"))
         work = {
             "reference": lambda: options.images / seconds(lambda: reference_pass(folder, options.batch_size)),
-            "uint8": lambda: rate(batches.ahead(_crops(images, options.batch_size)), options),
-            "float32": lambda: rate(batches.training_batches(images, options.batch_size, SEED), options),
+            "uint8": lambda: rate(loader.ahead(_crops(images, options.batch_size)), options),
+            "float32": lambda: rate(loader.training_batches(images, options.batch_size, SEED), options),
             **{
                 name: lambda own=own: options.images / seconds(lambda: first_pass(folder, own))
                 for name, own in decoding.items()
@@ -98,12 +98,12 @@ def reference_pass(folder: Path, batch_size: int) -> None:
         pass
 
 
-def decoded(folder: Path, cache: Path) -> batches.ImageSet:
+def decoded(folder: Path, cache: Path) -> loader.ImageSet:
     """Return the images of `folder`, decoded into `cache`."""
     found = scan(folder)
     store = Decoded(found, Preprocess(), cache)
     store.prepare(range(len(found)), "decoding")
-    return batches.ImageSet.of(store, found.classes)
+    return loader.ImageSet.of(store, found.classes)
 
 
 def first_pass(folder: Path, cores: list[int]) -> None:
@@ -119,7 +119,7 @@ def first_pass(folder: Path, cores: list[int]) -> None:
 
 def _crops(images, batch_size):
     # private: what `training_batches` normalises and uploads
-    return batches._augmented(images, batch_size, SEED, 0, slice(None))
+    return loader._augmented(images, batch_size, SEED, 0, slice(None))
 
 
 def rate(endless: Iterator, options) -> float:

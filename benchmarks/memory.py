@@ -25,8 +25,8 @@ import paddle
 
 from benchmarks import show, write_json, write_photographs
 from models import build
+from training.options import Parser, number
 from utils import errors
-from utils.options import Parser, number
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCH = "resnet8"

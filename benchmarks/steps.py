@@ -27,18 +27,18 @@ import paddle
 
 import regularizers
 from benchmarks import in_turns, seconds, show, write_json
-from datasets.batches import normalise
+from datasets.batch import Batch
+from datasets.loader import normalise
 from models import ARCHITECTURES, build
 from models.stages import stage_ends
 from regularizers.attention import batch_increases, fit_head
+from regularizers.losses import cross_entropy
+from regularizers.teacher import Frozen
+from training.meter import Meter
+from training.optimizer import Optimizer
+from training.options import Parser, number
 from utils import errors
-from utils.batch import Batch
-from utils.losses import cross_entropy
-from utils.meter import Meter
-from utils.optim import Optimizer
-from utils.options import Parser, number
 from utils.rng import seed_layers
-from utils.teacher import Frozen
 
 SEED = 0
 SOURCE_CLASSES = 1000

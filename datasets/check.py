@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from datasets.batches import ImageSet
-from datasets.decoded import Streamed, workers
+from datasets.cache import Streamed, workers
+from datasets.loader import ImageSet
 from utils.errors import DataError
 from utils.files import digest
 

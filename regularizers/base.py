@@ -10,11 +10,11 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from datasets.batch import Batch
 from models.outputs import Outputs
-from utils.batch import Batch
+from utils.distributed import Ranks, alone
 from utils.errors import UsageError
 from utils.precision import Precision, float32
-from utils.ranks import Ranks, alone
 
 
 class CleanImages(Protocol):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import paddle
 
-from regularizers import accepted
+from regularizers import validate
 from regularizers.base import Regularizer
 
 
@@ -50,8 +50,8 @@ class BSS(Regularizer):
 
     def __init__(self, *, bss_lambda: float = 1e-3, bss_k: int = 1):
         super().__init__()
-        accepted.not_negative(bss_lambda=bss_lambda)
-        accepted.count(bss_k=bss_k)
+        validate.not_negative(bss_lambda=bss_lambda)
+        validate.count(bss_k=bss_k)
         self.bss_lambda, self.bss_k = bss_lambda, bss_k
 
     def loss(self, model, batch, outputs, step):

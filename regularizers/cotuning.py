@@ -19,12 +19,12 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from regularizers import accepted
+from regularizers import validate
 from regularizers.base import Regularizer
+from regularizers.losses import cross_entropy
+from regularizers.teacher import Frozen
 from utils.files import cached_array
-from utils.losses import cross_entropy
 from utils.rng import generator
-from utils.teacher import Frozen
 
 
 class CoTuning(Regularizer):
@@ -50,9 +50,9 @@ class CoTuning(Regularizer):
         temperature: float = 0.8840456604957581,
     ):
         super().__init__()
-        accepted.not_negative(cot_lambda=cot_lambda)
-        accepted.one_of(("direct", "reverse"), relationship=relationship)
-        accepted.positive(temperature=temperature)
+        validate.not_negative(cot_lambda=cot_lambda)
+        validate.one_of(("direct", "reverse"), relationship=relationship)
+        validate.positive(temperature=temperature)
         self.cot_lambda, self.relationship, self.temperature = cot_lambda, relationship, temperature
 
     def prepare(self, setup):

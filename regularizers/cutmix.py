@@ -17,9 +17,9 @@ from dataclasses import replace
 import numpy as np
 import paddle
 
-from regularizers import accepted
+from datasets.batch import Mix
+from regularizers import validate
 from regularizers.base import Regularizer
-from utils.batch import Mix
 from utils.rng import generator
 
 
@@ -45,8 +45,8 @@ class CutMix(Regularizer):
 
     def __init__(self, *, cutmix_alpha: float = 1.0, cutmix_prob: float = 0.5):
         super().__init__()
-        accepted.positive(cutmix_alpha=cutmix_alpha)
-        accepted.share(cutmix_prob=cutmix_prob)
+        validate.positive(cutmix_alpha=cutmix_alpha)
+        validate.share(cutmix_prob=cutmix_prob)
         self.cutmix_alpha, self.cutmix_prob = cutmix_alpha, cutmix_prob
 
     def prepare(self, setup):

@@ -23,12 +23,12 @@ import numpy as np
 import paddle
 
 from models.stages import Taps, stage_ends
-from regularizers import accepted
+from regularizers import validate
 from regularizers.attention import channel_attention, loss_increases
 from regularizers.base import Regularizer
+from regularizers.teacher import Frozen
 from utils.files import cached_array
 from utils.rng import generator
-from utils.teacher import Frozen
 
 
 def distance(student: paddle.Tensor, source: paddle.Tensor, weights: paddle.Tensor) -> paddle.Tensor:
@@ -70,10 +70,10 @@ class DELTA(Regularizer):
         attention_batches: int = 4,
     ):
         super().__init__()
-        accepted.not_negative(delta_lambda=delta_lambda, delta_head_lambda=delta_head_lambda)
-        accepted.one_of(("smile", "official"), delta_form=delta_form)
-        accepted.one_of(("computed", "uniform"), attention=attention)
-        accepted.count(attention_batches=attention_batches)
+        validate.not_negative(delta_lambda=delta_lambda, delta_head_lambda=delta_head_lambda)
+        validate.one_of(("smile", "official"), delta_form=delta_form)
+        validate.one_of(("computed", "uniform"), attention=attention)
+        validate.count(attention_batches=attention_batches)
         self.delta_lambda, self.delta_form, self.delta_head_lambda = delta_lambda, delta_form, delta_head_lambda
         self.attention, self.attention_batches = attention, attention_batches
         if delta_form == "official" or attention == "computed":

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import paddle
 
-from regularizers import accepted
+from regularizers import validate
 from regularizers.base import Regularizer
-from utils.optim import trained
+from training.optimizer import trained
 
 
 class L2SP(Regularizer):
@@ -33,7 +33,7 @@ class L2SP(Regularizer):
 
     def __init__(self, *, sp_lambda: float = 1e-3, sp_head_lambda: float = 0.0, sp_bn: bool = True):
         super().__init__()
-        accepted.not_negative(sp_lambda=sp_lambda, sp_head_lambda=sp_head_lambda)
+        validate.not_negative(sp_lambda=sp_lambda, sp_head_lambda=sp_head_lambda)
         self.sp_lambda, self.sp_head_lambda, self.sp_bn = sp_lambda, sp_head_lambda, sp_bn
 
     def prepare(self, setup):

@@ -14,9 +14,9 @@ from dataclasses import replace
 import numpy as np
 import paddle
 
-from regularizers import accepted
+from datasets.batch import Batch, Mix
+from regularizers import validate
 from regularizers.base import Regularizer
-from utils.batch import Batch, Mix
 from utils.rng import generator
 
 
@@ -45,7 +45,7 @@ class Mixup(Regularizer):
 
     def __init__(self, *, alpha: float = 0.2):
         super().__init__()
-        accepted.not_negative(alpha=alpha)
+        validate.not_negative(alpha=alpha)
         self.alpha = alpha
 
     def prepare(self, setup):

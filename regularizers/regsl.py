@@ -30,10 +30,10 @@ import re
 import paddle
 import paddle.nn.functional as F
 
-from regularizers import accepted
+from regularizers import validate
 from regularizers.base import Regularizer
-from utils.losses import cross_entropies
-from utils.optim import trained
+from regularizers.losses import cross_entropies
+from training.optimizer import trained
 
 STAGE = re.compile(r"layer(\d+)\.")
 EPSILON = 1e-6  # official; that of the batch normalisation itself is 1e-5
@@ -75,10 +75,10 @@ class RegSL(Regularizer):
         reweight_temp: float = 2.0,
     ):
         super().__init__()
-        accepted.distance(distance=distance, head_distance=head_distance)
-        accepted.positive(distance_growth=distance_growth, reweight_temp=reweight_temp)
-        accepted.count(correct_epoch=correct_epoch, reweight_epoch=reweight_epoch)
-        accepted.share(label_threshold=label_threshold)
+        validate.distance(distance=distance, head_distance=head_distance)
+        validate.positive(distance_growth=distance_growth, reweight_temp=reweight_temp)
+        validate.count(correct_epoch=correct_epoch, reweight_epoch=reweight_epoch)
+        validate.share(label_threshold=label_threshold)
         self.distance, self.head_distance, self.distance_growth = distance, head_distance, distance_growth
         self.self_label, self.label_threshold = self_label, label_threshold
         self.correct_epoch, self.reweight_epoch, self.reweight_temp = correct_epoch, reweight_epoch, reweight_temp

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from regularizers.base import CleanImages
 from regularizers.linear import logistic_regression, of_clean_images
+from regularizers.teacher import Frozen
 from utils.errors import UsageError, names
-from utils.teacher import Frozen
 
 STRENGTHS = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 

@@ -14,7 +14,7 @@ after the optimizer's step, not between the forward and the backward pass.
 from __future__ import annotations
 
 from models.heads import reset_head
-from regularizers import accepted
+from regularizers import validate
 from regularizers.base import Regularizer
 from utils.errors import UsageError
 from utils.rng import generator
@@ -30,7 +30,7 @@ class RIFLE(Regularizer):
 
     def __init__(self, *, reinits: int = 2):
         super().__init__()
-        accepted.count(reinits=reinits)
+        validate.count(reinits=reinits)
         self.reinits = reinits
 
     def check(self, total_steps):

@@ -20,13 +20,13 @@ from __future__ import annotations
 import paddle.nn.functional as F
 from paddle import nn
 
-from regularizers import accepted
+from regularizers import validate
 from regularizers.base import Regularizer
+from regularizers.losses import cross_entropy, frobenius_norm
 from regularizers.mixup import mix_batch
+from regularizers.teacher import MeanTeacher
 from utils.errors import UsageError
-from utils.losses import cross_entropy, frobenius_norm
 from utils.rng import generator
-from utils.teacher import MeanTeacher
 
 
 class SMILE(Regularizer):
@@ -61,10 +61,10 @@ class SMILE(Regularizer):
         clean_tail: int = 1000,
     ):
         super().__init__()
-        accepted.not_negative(alpha=alpha, reg_lambda=reg_lambda, aux_lambda=aux_lambda)
-        accepted.share(ema_decay=ema_decay)
-        accepted.count(ema_every=ema_every)
-        accepted.count(0, clean_tail=clean_tail)
+        validate.not_negative(alpha=alpha, reg_lambda=reg_lambda, aux_lambda=aux_lambda)
+        validate.share(ema_decay=ema_decay)
+        validate.count(ema_every=ema_every)
+        validate.count(0, clean_tail=clean_tail)
         self.alpha = alpha
         self.reg_lambda, self.aux_lambda = reg_lambda, aux_lambda
         self.ema_decay, self.ema_every, self.ema_bn_stats = ema_decay, ema_every, ema_bn_stats

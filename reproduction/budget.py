@@ -20,14 +20,14 @@ from utils import startup  # noqa: F401  it sets threads and memory up, so it co
 import paddle
 
 from datasets.folder import scan
+from evaluation.scores import eval_mode
 from models import build
 from regularizers import Regularizer
+from regularizers.losses import cross_entropy
 from reproduction.runs import Run
+from training.optimizer import Optimizer
 from utils import device, errors
 from utils.commandline import Parser, number
-from utils.evaluation import eval_mode
-from utils.losses import cross_entropy
-from utils.optim import Optimizer
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORK = ("model_arch", "image_size", "batch_size", "batch_size_eval")  # the options that are timed

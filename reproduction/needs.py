@@ -7,12 +7,12 @@ import os
 import time
 from pathlib import Path
 
+from checkpoints.pretrained import locate
 from datasets.official import DATA_SETS
-from models.weights import locate
 from reproduction.recipes import Recipe
 from reproduction.runs import Run
 from reproduction.scheduler import PAUSE, in_use
-from utils import embedded
+from training import embedded
 from utils.errors import DataError, Failure, UsageError, WeightsError
 
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import yaml
 
+from evaluation.interpolation import TITLES, Loss
 from utils.errors import UsageError
-from utils.interpolation import TITLES, Loss
 
 # flags of finetune.py that belong to a run, not to a recipe
 RESERVED = ("name", "train_dir", "eval_dir", "save", "log_dir", "cache_dir", "gpu", "seed")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.folder import scan
-from datasets.sampling import subset
+from datasets.subsets import subset
 from reproduction.recipes import Cell, Recipe, digest
-from utils import embedded, options
+from training import embedded, options
 
 CACHE_DIR = "./cache"  # the default of finetune.py
 

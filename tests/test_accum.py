@@ -8,17 +8,17 @@ import pytest
 
 import finetune
 import models
+from checkpoints import pdparams
+from datasets.batch import Batch
 from models import build
 from tests.pictures import write_folder
 from tests.scripts import tiny
 from tests.test_ranks import run
 from tests.test_resume import flat
 from tests.together import Plain
-from utils import pickles
-from utils.batch import Batch
+from training.runlog import read_rows
+from utils.distributed import Ranks, alone
 from utils.errors import UsageError
-from utils.ranks import Ranks, alone
-from utils.runlog import read_rows
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_an_interrupted_run_resumes_to_the_same_bits(work, monkeypatch):
     with pytest.raises(UsageError, match="--accum 2 is now 4"):
         train("half", "mixup", "--accum", 4, "--print_frequency", 4, "--resume")
     train("half", "mixup", "--accum", 2, "--print_frequency", 4, "--resume")
-    whole, half = (dict(flat(pickles.load(work / side / "dataset_mixup_Last.pdparams"))) for side in ("whole", "half"))
+    whole, half = (dict(flat(pdparams.load(work / side / "dataset_mixup_Last.pdparams"))) for side in ("whole", "half"))
     compared = [key for key in whole if key[1:].startswith(("model/", "optimizer/", "iter"))]
     assert len(compared) > 10
     assert [key for key in compared if not np.array_equal(whole[key], half[key])] == []

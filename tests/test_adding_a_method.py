@@ -13,11 +13,11 @@ import pytest
 
 import finetune
 import regularizers
+from checkpoints import pdparams
 from models import build
 from tests.pictures import write_folder
 from tests.regularizers import test_contract as contract
 from tests.scripts import ROOT, tiny
-from utils import pickles
 from utils.errors import UsageError
 
 PAGE = (ROOT / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
@@ -99,7 +99,7 @@ def test_it_trains(method, work, capsys):
     flags = tiny("--regularizer", method, "--pretrained", "source.pdparams", "--name", "pets", "--lwf_lambda", 0.5)
     finetune.main(flags)
     assert re.search(r"loss \d+\.\d+  ce \d+\.\d+  old \d+\.\d+", capsys.readouterr().out)
-    content = pickles.load(work / "output" / f"pets_{method}_Last.pdparams")["regularizer"]
+    content = pdparams.load(work / "output" / f"pets_{method}_Last.pdparams")["regularizer"]
     assert content["arguments"] == {"lwf_lambda": 0.5, "lwf_temperature": 2.0}
     assert set(content["state"]) == {"old_head.weight", "old_head.bias"}  # trained, kept; the source is not
 

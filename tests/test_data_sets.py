@@ -8,12 +8,12 @@ import paddle
 import pytest
 from safetensors.numpy import save_file
 
-from datasets.sampling import pick_classes
+from checkpoints import pdparams
+from datasets.subsets import pick_classes
 from models import build
 from tests.datasets import official
 from tests.pictures import write_folder
 from tests.scripts import run, tiny
-from utils import pickles
 
 SCRATCH = ("--regularizer", "l2", "--pretrained", "none")
 
@@ -37,7 +37,7 @@ def test_an_official_archive_becomes_a_scored_checkpoint(tmp_path, name):
     summary = json.loads((tmp_path / "output" / f"{miniature.name}_l2.json").read_text())
     scored = succeed("test.py", "--ckpts", checkpoint, "--test_dir", out / "test", "--gpu", -1, cwd=tmp_path)
     assert f"top-1 {summary['last']['acc']:.2f} %" in scored
-    assert pickles.load(checkpoint)["classes"] == sorted(path.name for path in (out / "train").iterdir())
+    assert pdparams.load(checkpoint)["classes"] == sorted(path.name for path in (out / "train").iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +68,14 @@ def test_subsets_from_the_command_line(work, flags, images, classes):
     assert len(listed.splitlines()) == images
     assert summary["scored_on"]["images"] == 2 * classes
     kept = [f"c{i}" for i in sorted(pick_classes(8, classes, 1))]
-    assert pickles.load(work / "output" / f"{name}_l2_Last.pdparams")["classes"] == kept
+    assert pdparams.load(work / "output" / f"{name}_l2_Last.pdparams")["classes"] == kept
 
 
 def test_a_run_is_repeated_from_its_list(work):
     succeed("finetune.py", *tiny(*SCRATCH, "--sample_rate", 30, "--seed", 4, "--name", "first"), cwd=work)
     listed = "output/first_l2_samples.txt"
     succeed("finetune.py", *tiny(*SCRATCH, "--sample_list", listed, "--seed", 4, "--name", "again"), cwd=work)
-    first, again = (pickles.load(work / f"output/{name}_l2_Last.pdparams") for name in ("first", "again"))
+    first, again = (pdparams.load(work / f"output/{name}_l2_Last.pdparams") for name in ("first", "again"))
     assert all(np.array_equal(first["model"][key], again["model"][key]) for key in first["model"])
 
 
@@ -99,7 +99,7 @@ def test_other_source_networks_train_save_and_test(work, arch):
         flags += ["--max_iters", 2, "--eval_frequency", 2, "--gpu", -1, "--sample_classes", 2, "--sample_total", 8]
         succeed("finetune.py", *flags, "--clean_tail", 0, "--name", f"{arch}_{ending}", "--seed", 1, cwd=work)
     first, second = (f"output/{arch}_{ending}_smile_Last.pdparams" for ending in ("pdparams", "safetensors"))
-    assert pickles.load(work / first)["source"]["classes"] == 7
+    assert pdparams.load(work / first)["source"]["classes"] == 7
     out = succeed("test.py", "--ckpts", first, second, "--gpu", -1, cwd=work).splitlines()
     scores = [line.split(": top-1")[1].split("  ")[0] for line in out if ": top-1" in line]
     assert len(scores) == 2

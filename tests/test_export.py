@@ -12,13 +12,13 @@ import yaml
 from paddle import nn
 
 import export
+from checkpoints import checkpoint, classifier
 from datasets.preprocess import Preprocess
-from models import build, trained
-from tests.checkpoints import write_checkpoint
+from models import build
 from tests.models.random_weights import random_weights
 from tests.pictures import picture, write_folder
 from tests.scripts import ROOT, run
-from utils import checkpoint
+from tests.toy_checkpoints import write_checkpoint
 from utils.errors import DataError, UsageError, WeightsError
 
 CLASSES = ["cat", "dog", "001", "öwl"]
@@ -72,7 +72,7 @@ def test_the_description_is_what_paddlex_reads(exported):
 
 def test_the_aspect_is_kept_where_the_training_kept_it(tmp_path):
     path = write_checkpoint(tmp_path / "a.pdparams", CLASSES, resize=40, keep_aspect=True)
-    resize = export.description(trained.load(path))["PreProcess"]["transform_ops"][0]["ResizeImage"]
+    resize = export.description(classifier.load(path))["PreProcess"]["transform_ops"][0]["ResizeImage"]
     assert resize == {"resize_short": 40, "interpolation": "bilinear", "backend": "pil"}
 
 

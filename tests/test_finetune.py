@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from visualdl import LogReader
 
+from checkpoints import pdparams
 from models import build
 from tests.pictures import picture, write_folder, write_odd_folder
 from tests.scripts import ROOT, command, run, tiny
-from utils import pickles
-from utils.runlog import read_rows
+from training.runlog import read_rows
 
 SMILE = ("--regularizer", "smile", "--clean_tail", 2)
 
@@ -70,7 +70,7 @@ def test_visualdl_has_the_references_tags(finished):
 
 def test_the_checkpoint_has_the_promised_entries(finished):
     work, _ = finished
-    content = pickles.load(work / "output" / "pets_smile_Last.pdparams")
+    content = pdparams.load(work / "output" / "pets_smile_Last.pdparams")
     assert set(content["model"]) == set(build("resnet8", 3).state_dict())
     assert list(content)[:4] == ["model", "optimizer", "iter", "lr_scheduler"]
     assert content["iter"] == 5
@@ -109,14 +109,14 @@ def test_a_fine_tuned_checkpoint_is_a_source(finished):
     flags = tiny("--regularizer", "smile", "--clean_tail", 0, "--name", "second")
     done = run("finetune.py", *flags, "--pretrained", "output/pets_smile_Last.pdparams", cwd=work)
     assert done.returncode == 0, done.stderr
-    content = pickles.load(work / "output" / "second_smile_Last.pdparams")
+    content = pdparams.load(work / "output" / "second_smile_Last.pdparams")
     assert content["source"]["classes"] == 3
 
 
 def test_best_is_the_step_it_says(finished):
     work, _ = finished
     summary = json.loads((work / "output" / "pets_smile.json").read_text())
-    content = pickles.load(work / "output" / "pets_smile_Best.pdparams")
+    content = pdparams.load(work / "output" / "pets_smile_Best.pdparams")
     assert content["iter"] + 1 == summary["best"]["step"]
     assert content["metrics"]["best"] == summary["best"]
 
@@ -144,7 +144,7 @@ def test_resuming_in_a_fresh_process_is_exact(work, name):
     resumed = run("finetune.py", *flags, "--save", "half", "--resume", cwd=work)
     assert resumed.returncode == 0, resumed.stderr
     run_name = f"dataset_{name}"
-    first, second = (pickles.load(work / side / f"{run_name}_Last.pdparams") for side in ("whole", "half"))
+    first, second = (pdparams.load(work / side / f"{run_name}_Last.pdparams") for side in ("whole", "half"))
     for part in ("model", "optimizer"):
         assert all(np.array_equal(first[part][key], second[part][key]) for key in first[part])
     state, other = first["regularizer"]["state"], second["regularizer"]["state"]

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import models
 import regularizers
-from datasets.batches import ImageSet, order
+from checkpoints import formats, pdparams
 from datasets.folder import EXTENSIONS, Images, scan
-from datasets.sampling import hold_out, subset
-from models import formats
-from utils import options, pickles
+from datasets.loader import ImageSet, order
+from datasets.subsets import hold_out, subset
+from training import options
 from utils.errors import DataError, UsageError, WeightsError
 
 few = settings(
@@ -258,7 +258,7 @@ def checkpoint():
 
 def assert_read_or_refused(path, content):
     path.write_bytes(content)
-    for read in (pickles.load, formats.read):
+    for read in (pdparams.load, formats.read):
         said = str(path)
         try:
             read(path)
@@ -297,5 +297,5 @@ def test_any_bytes_are_read_or_refused(tmp_path, start, rest):
 
 def test_the_unchanged_bytes_are_read(tmp_path, checkpoint):
     (tmp_path / "file").write_bytes(checkpoint)
-    assert pickles.load(tmp_path / "file")["iter"] == 5
+    assert pdparams.load(tmp_path / "file")["iter"] == 5
     assert os.path.getsize(tmp_path / "file") > 1000

@@ -13,16 +13,17 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
+from checkpoints import pdparams
 from models import build
 from regularizers import RegSL
+from regularizers.losses import cross_entropies, frobenius_norm
 from tests.pictures import write_folder
 from tests.scripts import ROOT, tiny
 from tests.test_resume import flat
-from utils import embedded, pickles
+from training import embedded
+from training.runlog import read_rows
+from utils.distributed import Ranks, alone, join
 from utils.errors import UsageError
-from utils.losses import cross_entropies, frobenius_norm
-from utils.ranks import Ranks, alone, join
-from utils.runlog import read_rows
 
 METHODS = ("smile", "delta", "regsl")
 
@@ -151,7 +152,7 @@ def test_all_ranks_hold_the_same_bits(work):
     for name in METHODS:
         digests = [(work / "two" / f"dataset_{name}.{rank}.sha256").read_text() for rank in range(2)]
         assert digests[0] == digests[1], name
-    state = pickles.load(work / "two" / "dataset_regsl_Last.pdparams")["regularizer"]["state"]
+    state = pdparams.load(work / "two" / "dataset_regsl_Last.pdparams")["regularizer"]["state"]
     assert not np.array_equal(state["labels"], np.repeat(np.arange(3), 8))  # both ranks' corrections are in both
 
 
@@ -161,7 +162,7 @@ def test_a_crashed_run_resumes_to_the_same_bits_and_rank_0_alone_writes(work):
         run(*module("interrupted", mode, str(work), "source.pdparams", *METHODS), cwd=work)
     for name in METHODS:
         whole, half = (
-            dict(flat(pickles.load(work / side / f"dataset_{name}_Last.pdparams"))) for side in ("whole", "half")
+            dict(flat(pdparams.load(work / side / f"dataset_{name}_Last.pdparams"))) for side in ("whole", "half")
         )
         compared = [key for key in whole if key[1:].startswith(("model/", "optimizer/", "regularizer/state/", "iter"))]
         assert len(compared) > 50
@@ -185,7 +186,7 @@ def test_a_signal_stops_all_ranks_at_one_step_and_as_many_resume(work):
         if line.startswith("step 4/"):
             process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
-    last = pickles.load(work / "output" / "dataset_l2_Last.pdparams")["iter"] + 1
+    last = pdparams.load(work / "output" / "dataset_l2_Last.pdparams")["iter"] + 1
     for rank in range(2):
         assert f"stopped after step {last};" in (work / "log" / f"workerlog.{rank}").read_text(), said
     refused = start(sys.executable, ROOT / "finetune.py", *flags, "--resume", cwd=work, processes=1)

@@ -8,11 +8,11 @@ import numpy as np
 import paddle
 import pytest
 
+from checkpoints import pdparams
 from models import build
 from tests.pictures import write_folder
 from tests.regularizers.test_contract import allowed
 from tests.scripts import ROOT
-from utils import pickles
 
 NAMES = sorted({"+".join(sorted(name.split("+"))): name for name in allowed()}.values())
 
@@ -44,7 +44,7 @@ def test_a_crashed_run_resumes_to_the_same_bits(tmp_path, part):
         in_one_process(mode, tmp_path, names)
     for name in names:
         whole, half = (
-            dict(flat(pickles.load(tmp_path / side / f"dataset_{name}_Last.pdparams"))) for side in ("whole", "half")
+            dict(flat(pdparams.load(tmp_path / side / f"dataset_{name}_Last.pdparams"))) for side in ("whole", "half")
         )
         ends = ("model/", "optimizer/", "regularizer/state/", "iter", "lr_scheduler/")
         compared = [key for key in whole if key[1:].startswith(ends)]

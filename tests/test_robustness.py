@@ -20,16 +20,17 @@ from visualdl import LogReader
 import finetune
 import regularizers
 import test as scoring
-from datasets import sets
+from checkpoints import checkpoint, pdparams
+from datasets import splits
 from models import build
 from tests.faults import Changes, failing
 from tests.interrupted import SHORT, Crash
 from tests.pictures import write_folder
 from tests.scripts import ROOT, run, tiny
 from tests.test_resume import flat
-from tests.utils.test_pickles import CALLS
-from utils import checkpoint, errors, pickles
-from utils.optim import Optimizer
+from tests.checkpoints.test_pdparams import CALLS
+from training.optimizer import Optimizer
+from utils import errors
 
 pytestmark = pytest.mark.slow
 L2 = ("--regularizer", "l2", "--pretrained", "none", "--save_frequency", 1)
@@ -74,7 +75,7 @@ def outcome(main, flags, capsys):
 
 
 def weights(path):
-    return {key: value for key, value in flat(pickles.load(path)) if key[1:].startswith(("model/", "optimizer/"))}
+    return {key: value for key, value in flat(pdparams.load(path)) if key[1:].startswith(("model/", "optimizer/"))}
 
 
 def assert_same_weights(first, second):
@@ -104,7 +105,7 @@ def assert_whole_files(folder):
     """Every file under a final name can be read; there is no other."""
     assert [str(path) for path in folder.rglob(".*")] == []
     for path in folder.rglob("*.pdparams"):
-        assert "model" in pickles.load(path)
+        assert "model" in pdparams.load(path)
     for path in folder.rglob("*.json"):
         json.loads(path.read_text())
     for path in folder.rglob("*.png"):
@@ -210,8 +211,8 @@ def test_a_disk_that_fails_at_any_change_leaves_the_old_or_the_new(work, capsys,
         stopped += 1
         assert_whole_files(work / "run")
         last = work / "run" / "output" / "dataset_l2_Last.pdparams"
-        assert pickles.load(last)["iter"] >= 2
-        assert last.read_bytes() == known[0] or pickles.load(last)["iter"] > 2
+        assert pdparams.load(last)["iter"] >= 2
+        assert last.read_bytes() == known[0] or pdparams.load(last)["iter"] > 2
         if stopped % 10 == 1:
             assert outcome(finetune.main, flags, capsys) == (0, [])
             assert_same_weights(last, "whole/output/dataset_l2_Last.pdparams")
@@ -299,14 +300,14 @@ SPOIL = {
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("how", SPOIL)
 def test_an_image_that_is_spoiled_after_the_scan(work, capsys, monkeypatch, how, split, cache, aspect):
-    scan_folders = sets.scan_folders
+    scan_folders = splits.scan_folders
 
     def spoiled(options):
         found = scan_folders(options)
         SPOIL[how](work / "dataset" / split / "emu" / "001.png")
         return found
 
-    monkeypatch.setattr(sets, "scan_folders", spoiled)
+    monkeypatch.setattr(splits, "scan_folders", spoiled)
     code, lines = outcome(finetune.main, tiny(*L2, "--cache", cache, *aspect), capsys)
     assert code == 3, lines
     assert len(lines) == 1
@@ -380,7 +381,7 @@ def test_resume_refuses_what_it_cannot_go_on_from(work, capsys):
     assert "the weights of --pretrained source.pdparams are others now" in lines[0]
     Path("first.pdparams").replace("source.pdparams")
     last = work / "output" / "dataset_l2sp_Last.pdparams"
-    content = pickles.load(last)
+    content = pdparams.load(last)
     for entry in ("options", "optimizer", "metrics", "regularizer", "iter"):  # as in one of the reference
         for spoilt in ({k: v for k, v in content.items() if k != entry}, {**content, entry: "x"}):
             checkpoint.save(last, spoilt)
@@ -402,7 +403,7 @@ def test_weights_that_are_no_numbers_are_not_saved(work, capsys):
         patch.setattr(Optimizer, "step", step)
         code, lines = outcome(finetune.main, flags, capsys)
     assert (code, len(lines)) == (6, 1), lines
-    assert pickles.load(work / "output" / "dataset_l2_Last.pdparams")["iter"] == 0
+    assert pdparams.load(work / "output" / "dataset_l2_Last.pdparams")["iter"] == 0
     assert not (work / "output" / "dataset_l2.json").exists()
 
 

@@ -13,14 +13,14 @@ from paddle.vision import transforms
 from PIL import Image
 
 import test as scoring
-from datasets.batches import ImageSet
-from models import trained
-from tests.checkpoints import write_checkpoint
+from checkpoints import classifier
+from datasets.loader import ImageSet
+from evaluation import error_analysis
+from evaluation.interpolation import TITLES
 from tests.pictures import write_folder
 from tests.scripts import run, tiny
-from utils import mistakes
+from tests.toy_checkpoints import write_checkpoint
 from utils.errors import WeightsError
-from utils.interpolation import TITLES
 
 CLASSES = ["cat", "dog", "emu", "fox"]
 
@@ -115,7 +115,7 @@ def logits_of(path, files):
         with Image.open(file) as image:
             pixels = np.asarray(image.convert("RGB").resize((37, 37), Image.BILINEAR))[2:34, 2:34] / 255.0
         rows.append(((pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1))
-    return trained.load(path).network(paddle.to_tensor(np.stack(rows).astype("float32"))).logits.numpy()
+    return classifier.load(path).network(paddle.to_tensor(np.stack(rows).astype("float32"))).logits.numpy()
 
 
 def test_the_report_of_one_checkpoint(uneven):
@@ -162,7 +162,7 @@ def test_a_comparison_and_the_reports_of_several(uneven):
         table = read(uneven / "many" / name / "predictions.csv")[1:]
         right[name] = np.array([row[1] == row[2] for row in table])
     assert 0 < (right["0"] & ~right["1"]).sum() != (right["1"] & ~right["0"]).sum()  # or A and B could be swapped
-    wanted = mistakes.compare(right["0"], right["1"], seed=2022)
+    wanted = error_analysis.compare(right["0"], right["1"], seed=2022)
     assert first + "\n" + second == f"B (1.pdparams) - A (0.pdparams): {wanted}"
     assert [result.get("compared") for result in results] == [None, None, {"with": "0.pdparams", **wanted.to_dict()}]
     assert wanted.difference == pytest.approx(results[2]["acc"] - results[1]["acc"])

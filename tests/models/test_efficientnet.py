@@ -8,8 +8,8 @@ from paddle import nn
 
 from models import efficientnet
 from models.efficientnet import ARCHITECTURES, MBConv, round_channels
+from regularizers.losses import cross_entropy
 from tests.models.random_weights import random_weights
-from utils.losses import cross_entropy
 
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 

@@ -5,8 +5,8 @@ import pytest
 from paddle import nn
 
 from models.mobilenet import ARCHITECTURES
+from regularizers.losses import cross_entropy
 from tests.models.random_weights import random_weights
-from utils.losses import cross_entropy
 
 
 @pytest.fixture

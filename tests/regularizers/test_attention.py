@@ -9,8 +9,8 @@ from models import build
 from models.stages import Taps, stage_ends
 from regularizers import attention
 from regularizers.attention import batch_increases, channel_attention, fit_head
+from regularizers.teacher import freeze
 from tests.regularizers.toys import ToyImages, arrays, same
-from utils.teacher import freeze
 
 
 def network(arch, seed=0):

@@ -10,10 +10,10 @@ import pytest
 
 import regularizers
 from regularizers import REGULARIZERS, create
+from regularizers.losses import cross_entropy
 from tests.regularizers.toys import arrays, optimizer_of, same, toy_batch, toy_setup, train
+from training.optimizer import Optimizer
 from utils.errors import UsageError
-from utils.losses import cross_entropy
-from utils.optim import Optimizer
 
 SHORT = {"clean_tail": 4, "cutmix_prob": 1.0, "reinits": 4}  # of 20 steps, so that everything happens
 # another value for each argument, with what it needs to matter

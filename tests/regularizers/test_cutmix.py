@@ -4,12 +4,12 @@ import numpy as np
 import paddle
 import pytest
 
+from datasets.batch import Batch
 from regularizers.base import Chain
 from regularizers.cutmix import CutMix, draw_box
+from regularizers.losses import cross_entropy
 from regularizers.mixup import Mixup
-from utils.batch import Batch
 from utils.errors import UsageError
-from utils.losses import cross_entropy
 
 
 def cutmix(seed=3, **values):

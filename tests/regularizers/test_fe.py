@@ -11,12 +11,12 @@ from regularizers.bss import BSS
 from regularizers.cutmix import CutMix
 from regularizers.fe import FE
 from regularizers.l2sp import L2SP
+from regularizers.losses import cross_entropy
 from regularizers.mixup import Mixup
 from regularizers.rifle import RIFLE
 from regularizers.smile import SMILE
+from training.optimizer import trained
 from utils.errors import UsageError
-from utils.losses import cross_entropy
-from utils.optim import trained
 
 
 def prepared(model):

@@ -3,10 +3,10 @@ import paddle
 from paddle import nn
 
 import models
+from datasets.batch import Batch
 from regularizers.l2 import L2
-from utils.batch import Batch
-from utils.losses import cross_entropy
-from utils.optim import Optimizer, trained
+from regularizers.losses import cross_entropy
+from training.optimizer import Optimizer, trained
 
 WD = 1e-4
 

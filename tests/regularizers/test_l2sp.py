@@ -7,9 +7,9 @@ import pytest
 
 import models
 from regularizers.l2sp import L2SP
-from utils.losses import cross_entropy
-from utils.optim import trained
-from utils.teacher import freeze
+from regularizers.losses import cross_entropy
+from regularizers.teacher import freeze
+from training.optimizer import trained
 
 
 def networks(classes=3, source_classes=5):

@@ -6,9 +6,9 @@ import paddle
 import pytest
 
 import models
+from datasets.batch import Batch, Mix
+from regularizers.losses import cross_entropy
 from regularizers.mixup import Mixup, draw_ratio, mix_batch
-from utils.batch import Batch, Mix
-from utils.losses import cross_entropy
 from utils.rng import generator
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import paddle
 import pytest
 
+from datasets.batch import Batch, Mix
 from models.outputs import Outputs
 from regularizers import create
 from regularizers.regsl import RegSL
 from tests.regularizers.toys import arrays, optimizer_of, same, toy_batch, toy_setup, train
-from utils.batch import Batch, Mix
 
 
 def prepared(arch="resnet8", **arguments):

@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 
 from regularizers import relationship
 from regularizers.relationship import calibrate, direct, fit, hold_out, reverse, source_given_target
+from regularizers.teacher import Frozen
 from tests.regularizers.toys import toy_setup
 from utils.errors import UsageError
-from utils.teacher import Frozen
 
 
 def softmax(x, axis=1):

@@ -7,10 +7,10 @@ from paddle import nn
 
 import models
 from models.heads import reset_head
+from regularizers.losses import cross_entropy
 from regularizers.rifle import RIFLE
+from training.optimizer import Optimizer
 from utils.errors import UsageError
-from utils.losses import cross_entropy
-from utils.optim import Optimizer
 from utils.rng import generator
 
 

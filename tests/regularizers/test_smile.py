@@ -5,13 +5,13 @@ import paddle
 import paddle.nn.functional as F
 import pytest
 
+from datasets.batch import Batch, Mix
 from models.outputs import Outputs
+from regularizers.losses import cross_entropy
 from regularizers.mixup import Mixup
 from regularizers.smile import SMILE
 from tests.regularizers.toys import arrays, optimizer_of, same, toy_batch, toy_setup, train
-from utils.batch import Batch, Mix
 from utils.errors import UsageError
-from utils.losses import cross_entropy
 
 
 def made(tmp_path, steps=20, **arguments):

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import paddle
 
+from datasets.batch import Batch
 from models import build
 from regularizers.base import Setup
-from utils.batch import Batch
-from utils.losses import cross_entropy
-from utils.optim import Optimizer
-from utils.teacher import freeze
+from regularizers.losses import cross_entropy
+from regularizers.teacher import freeze
+from training.optimizer import Optimizer
 
 
 @dataclass

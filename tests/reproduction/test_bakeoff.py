@@ -18,7 +18,7 @@ from reproduction.recipes import load
 from reproduction.runs import Run
 from tests.pictures import write_folder
 from tests.scripts import ROOT, run
-from utils import options
+from training import options
 from utils.errors import UsageError
 
 BAKEOFF = ROOT / "recipes" / "bakeoff.yaml"

@@ -12,7 +12,7 @@ from reproduction import needs
 from reproduction.recipes import Cell, load
 from reproduction.runs import Run
 from tests.scripts import ROOT
-from utils import embedded
+from training import embedded
 from utils.errors import DataError, UsageError, WeightsError
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import test as scoring_script
 from datasets.folder import scan
-from datasets.sampling import subset
+from datasets.subsets import subset
 from reproduction.recipes import Cell, load
 from reproduction.runs import Run, finished
 from tests.pictures import write_folder

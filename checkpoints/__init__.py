@@ -1,0 +1,1 @@
+"""Weights on the disk: files of several formats, pretrained networks, checkpoints of runs."""

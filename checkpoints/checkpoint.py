@@ -1,0 +1,82 @@
+"""Checkpoints: what is in one, written whole or not at all, read safely and loaded exactly."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from checkpoints import pdparams
+from utils.errors import WeightsError, names
+from utils.files import replacing
+
+FORMAT_VERSION = 1
+
+
+def save(path: str | os.PathLike, content: dict) -> None:
+    """Write `content` by `paddle.save`; `path` holds the old file or the whole new one, never less."""
+    with replacing(path) as temporary:
+        paddle.save(content, str(temporary), protocol=4)
+
+
+def read(path: str | os.PathLike) -> dict:
+    """Read a checkpoint of this project or of the reference; nothing in the file is executed.
+
+    Raises:
+        WeightsError: no such file, damaged, refused, or without the entry `model`.
+    """
+    content = pdparams.load(path)
+    if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+        raise WeightsError(f"{path}: not a checkpoint: it has no entry 'model'")
+    version = content.get("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise WeightsError(f"{path}: written in format {version}, this version reads format {FORMAT_VERSION}")
+    return content
+
+
+@contextlib.contextmanager
+def understood(path: str | os.PathLike) -> Iterator[None]:
+    """Say that the file is no checkpoint of this project when its content is not what the block takes it for.
+
+    Raises:
+        WeightsError: an entry is absent or of another kind.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise WeightsError(f"{path}: not a checkpoint as this project writes them ({reason})") from None
+
+
+def load_exactly(layer: nn.Layer, state: dict[str, np.ndarray], origin: str | Path) -> None:
+    """Set every tensor of `layer` from `state`.
+
+    Raises:
+        WeightsError: names that are missing, unknown or of another shape are listed; nothing is changed.
+    """
+    wanted = layer.state_dict()
+    missing = [name for name in wanted if name not in state]
+    unknown = [name for name in state if name not in wanted]
+    misshapen = [
+        f"{name} {list(np.shape(state[name]))} instead of {list(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in state and list(np.shape(state[name])) != list(tensor.shape)
+    ]
+    complaints = [
+        f"{kind}: {names(found, 4)}"
+        for kind, found in (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
+        if found
+    ]
+    if complaints:
+        raise WeightsError(f"{origin} does not fit the network: {'; '.join(complaints)}")
+    for name, tensor in wanted.items():
+        tensor.set_value(np.asarray(state[name]).astype(_dtype(tensor)))
+
+
+def _dtype(tensor: paddle.Tensor) -> str:
+    return str(tensor.dtype).replace("paddle.", "")

@@ -1,0 +1,1 @@
+"""What a network gets right: scores, comparisons, error analysis, and their pictures."""

@@ -1,0 +1,210 @@
+"""What a network gets right and wrong, by class, pair of classes and image; and how two networks differ in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import log_softmax, softmax
+
+from datasets.loader import ImageSet
+from evaluation import pictures
+from utils.files import write_text
+
+WORST = 40  # images in the picture of the worst
+RESAMPLES = 10_000
+
+Ranking = list[tuple[str, float]]  # classes and their probabilities, the highest first
+
+
+def write(folder: str | os.PathLike, images: ImageSet, logits: np.ndarray, top_k: int = 5) -> None:
+    """Write the report of one network into `folder`.
+
+    It is per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png.
+
+    Args:
+        folder: made when it is absent; files of these names are replaced.
+        images: the images scored, with their labels.
+        logits: of the network for them, in order, [N, K].
+        top_k: classes named for each image in predictions.csv.
+    """
+    folder = Path(folder)
+    matrix = confusion(images.labels, logits.argmax(axis=1), len(images.classes))
+    write_text(folder / "per_class.csv", _csv(per_class(matrix, images.classes)))
+    corner = "true class (rows), predicted class (columns)"
+    rows = [{corner: name, **dict(zip(images.classes, row.tolist()))} for name, row in zip(images.classes, matrix)]
+    write_text(folder / "confusion.csv", _csv(rows))
+    pairs = confused_pairs(matrix, images.classes)
+    write_text(folder / "confused_pairs.csv", _csv(pairs, ("true", "predicted", "images", "share")))
+    write_text(folder / "predictions.csv", _predictions(images, logits, top_k))
+    pictures.confusion_matrix(folder / "confusion.png", matrix, images.classes)
+    worst_picture(folder / "worst.png", images, logits)
+
+
+def folders(root: Path, checkpoints: list[str]) -> dict[str, Path]:
+    """Return a folder in `root` for each checkpoint, by its name, or by its path where two have the same name."""
+    names = {path: Path(path).stem for path in checkpoints}
+    if len({*names.values()}) < len(names):
+        above = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in checkpoints])
+        names = {path: os.path.relpath(path, above) for path in checkpoints}
+    return {path: root / name for path, name in names.items()}
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
+    """Return how many images of each true class (row) were taken for each class (column), int64 [count, count]."""
+    return np.bincount(labels * count + predicted, minlength=count * count).reshape(count, count)
+
+
+def per_class(matrix: np.ndarray, classes: list[str]) -> list[dict]:
+    """Return a row for each class: its images, the share that is right in percent, what it is most often taken for."""
+    rows = []
+    for label, name in enumerate(classes):
+        images, correct = int(matrix[label].sum()), int(matrix[label, label])
+        wrong = np.where(np.arange(len(classes)) == label, 0, matrix[label])
+        other = int(wrong.argmax())
+        rows.append(
+            {
+                "class": name,
+                "images": images,
+                "correct": correct,
+                "accuracy": f"{100 * correct / images:.2f}" if images else "",
+                "most_confused_with": classes[other] if wrong[other] else "",
+                "confused_images": int(wrong[other]),
+            }
+        )
+    return rows
+
+
+def confused_pairs(matrix: np.ndarray, classes: list[str]) -> list[dict]:
+    """Return every pair of a true class and another it was taken for, the most images first.
+
+    `share` is the part of the true class's images in percent.
+    """
+    wrong = matrix - np.diag(matrix.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
+    return [
+        {
+            "true": classes[true],
+            "predicted": classes[predicted],
+            "images": int(wrong[true, predicted]),
+            "share": f"{100 * wrong[true, predicted] / matrix[true].sum():.2f}",
+        }
+        for true, predicted in zip(*np.unravel_index(order, matrix.shape))
+    ]
+
+
+def top(probabilities: np.ndarray, classes: list[str], k: int) -> list[Ranking]:
+    """Return the `k` likeliest classes of each row of `probabilities` [N, K]; of equal ones the first comes first."""
+    order = (-probabilities).argsort(axis=1, kind="stable")[:, :k]
+    return [[(classes[i], float(row[i])) for i in best] for best, row in zip(order, probabilities)]
+
+
+def ranking_header(k: int) -> list[str]:
+    """Return the names of the columns that `ranking_cells` fills."""
+    names = ["predicted", "probability"]
+    return names + [f"{name}_{place}" for place in range(2, k + 1) for name in names]
+
+
+def ranking_cells(ranking: Ranking) -> list[str]:
+    """Return the classes and probabilities of one image as cells of a table."""
+    return [cell for name, probability in ranking for cell in (name, f"{probability:.6f}")]
+
+
+def _predictions(images: ImageSet, logits: np.ndarray, k: int) -> str:
+    rankings = top(softmax(logits.astype("float64"), axis=1), images.classes, k)
+    header = ["path", "true", *ranking_header(len(rankings[0]))]
+    true = [images.classes[label] for label in images.labels]
+    lines = [[path, name, *ranking_cells(ranking)] for path, name, ranking in zip(images.paths, true, rankings)]
+    return _csv([dict(zip(header, line)) for line in lines])
+
+
+def worst_picture(path: str | os.PathLike, images: ImageSet, logits: np.ndarray, limit: int = WORST) -> None:
+    """Draw the `limit` images with the highest cross-entropy: what was predicted, what is true and how likely it was.
+
+    A bar is red where the prediction is wrong and green where it is right.
+    """
+    logs = log_softmax(logits.astype("float64"), axis=1)
+    losses = -logs[np.arange(len(logs)), images.labels]
+    tiles = []
+    for i in np.argsort(-losses, kind="stable")[:limit]:
+        label, predicted = images.labels[i], logs[i].argmax()
+        tiles.append(
+            pictures.Tile(
+                path=images.store.images.root / images.paths[i],
+                name=images.classes[predicted],
+                share=float(np.exp(logs[i, predicted])),
+                note=f"true: {images.classes[label]} ({100 * np.exp(-losses[i]):.1f} %)",
+                colour=pictures.GREEN if predicted == label else pictures.RED,
+            )
+        )
+    pictures.contact_sheet(path, f"The {len(tiles)} worst of {len(images)} images, the highest loss first", tiles)
+
+
+def _csv(rows: list[dict], header: tuple[str, ...] | None = None) -> str:
+    content = io.StringIO()
+    writer = csv.DictWriter(content, header or rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two networks, A and B, on the same images.
+
+    Attributes:
+        count: the images.
+        only_a: images that A alone has right.
+        only_b: images that B alone has right.
+        low: lower end of the 95 % interval of `difference`.
+        high: its upper end.
+        p_value: of McNemar's exact test, two-sided: how likely so uneven a split of the images that one network alone
+            has right is when both are equally good.
+    """
+
+    count: int
+    only_a: int
+    only_b: int
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def difference(self) -> float:
+        """Accuracy of B minus that of A, in percentage points."""
+        return 100 * (self.only_b - self.only_a) / self.count
+
+    def __str__(self) -> str:
+        return (
+            f"{self.difference:+.2f} points, 95 % interval {self.low:+.2f} to {self.high:+.2f} (bootstrap)\n"
+            f"of {self.count} images A alone has {self.only_a} right, B alone {self.only_b}: "
+            f"McNemar's exact test p = {self.p_value:.2g}"
+        )
+
+    def to_dict(self) -> dict:
+        """Return what a file of results keeps of it."""
+        return {"difference": self.difference, **asdict(self)}
+
+
+def compare(right_a: np.ndarray, right_b: np.ndarray, seed: int = 0) -> Comparison:
+    """Compare two networks by the images that only one of them has right.
+
+    Args:
+        right_a: whether A has each image right, bool [N].
+        right_b: whether B has the same image right, bool [N].
+        seed: of the percentile bootstrap over the images, `RESAMPLES` times.
+    """
+    from scipy.stats import binomtest  # takes a second: only where two are compared
+
+    only_a, only_b, count = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
+    # resampling the images is drawing how many of each kind there are
+    kinds = np.array([only_a, only_b, count - only_a - only_b]) / count
+    draws = np.random.default_rng(seed).multinomial(count, kinds, size=RESAMPLES)
+    low, high = np.percentile(100 * (draws[:, 1] - draws[:, 0]) / count, [2.5, 97.5])
+    discordant = only_a + only_b
+    p_value = binomtest(only_a, discordant).pvalue if discordant else 1.0
+    return Comparison(count, only_a, only_b, float(low), float(high), float(p_value))

@@ -1,0 +1,131 @@
+import itertools
+import threading
+
+import numpy as np
+import paddle
+import paddle.vision.transforms as T
+import pytest
+
+from datasets import loader
+from datasets.cache import Decoded, Streamed
+from datasets.folder import scan
+from datasets.loader import ImageSet, ahead, crop, normalise, order, training_batches
+from datasets.preprocess import MEAN, STD, Preprocess
+from tests.pictures import write_folder, write_odd_folder
+from utils.errors import DataError
+
+
+@pytest.fixture
+def images(tmp_path):
+    found = scan(write_folder(tmp_path, count=5))
+    return ImageSet.of(Streamed(found, Preprocess(32, 37)), found.classes)
+
+
+def test_every_epoch_is_a_permutation_and_every_batch_full():
+    stream = np.concatenate([order(15, 4, seed=3, step=step) for step in range(30)])
+    epochs = stream[:120].reshape(8, 15)
+    assert all(sorted(epoch) == list(range(15)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 8
+    assert len(order(3, 8, seed=0, step=5)) == 8  # more than there are images
+
+
+def test_a_batch_depends_on_seed_and_step_alone(images):
+    run = list(itertools.islice(training_batches(images, 4, seed=1), 7))
+    late = next(training_batches(images, 4, seed=1, start=6))
+    assert paddle.equal_all(run[6].images, late.images)
+    assert run[6].index.tolist() == late.index.tolist()
+    other = next(training_batches(images, 4, seed=2, start=6))
+    assert not paddle.equal_all(run[6].images, other.images)
+
+
+def test_parts_of_a_batch_are_the_batch(images):
+    whole = next(training_batches(images, 6, seed=1, start=2))
+    parts = [next(training_batches(images, 6, seed=1, start=2, part=slice(i, i + 3))) for i in (0, 3)]
+    assert paddle.equal_all(paddle.concat([part.images for part in parts]), whole.images)
+    assert parts[0].index.tolist() + parts[1].index.tolist() == whole.index.tolist()
+
+
+def test_targets_are_one_hot_in_the_order_of_classes(images):
+    batch = next(training_batches(images, 8, seed=0))
+    expected = np.eye(3)[images.labels[batch.index.numpy()]]
+    np.testing.assert_array_equal(batch.targets.numpy(), expected)
+    assert batch.targets.dtype == paddle.float32
+    assert batch.mix is None
+
+
+def test_labels_follow_the_given_classes(tmp_path):
+    found = scan(write_folder(tmp_path, count=1))
+    swapped = ImageSet.of(Streamed(found, Preprocess(32, 37)), ["emu", "dog", "cat"])
+    assert swapped.labels.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_the_evaluation_transform_equals_paddle_vision(tmp_path, keep_aspect):
+    found = scan(write_odd_folder(tmp_path / "images"))
+    store = Decoded(found, Preprocess(32, 37, keep_aspect), tmp_path / "cache")
+    store.prepare(range(len(found)), "")
+    ours = paddle.concat([batch for batch, _ in ImageSet.of(store, found.classes).batches(3)]).numpy()
+    chain = T.Compose([T.CenterCrop(32), T.ToTensor(), T.Normalize(list(MEAN), list(STD))])
+    theirs = np.stack([chain(np.asarray(pixels)).numpy() for pixels in store.pixels(range(len(found)))])
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_crops_reach_every_place_and_flip_half():
+    pixels = [np.arange(36 * 36 * 3, dtype="uint32").reshape(36, 36, 3).astype("uint8")] * 400
+    rng = np.random.default_rng(0)
+    draws = rng.random((400, 3))
+    out = crop(pixels, 32, draws[:, :2], draws[:, 2] < 0.5)
+    places = (draws[:, :2] * 5).astype(int)
+    assert set(map(tuple, places)) == set(itertools.product(range(5), range(5)))
+    for i in (0, 7, 20):
+        top, left = places[i]
+        square = pixels[i][top : top + 32, left : left + 32]
+        np.testing.assert_array_equal(out[i], square[:, ::-1] if draws[i, 2] < 0.5 else square)
+
+
+def test_normalise_is_the_same_wherever_it_is_done():
+    crops = np.random.default_rng(1).integers(0, 256, (5, 7, 7, 3), dtype="uint8")
+    here, there = loader._normalised_here(crops), loader._normalised_there(crops)
+    assert here.dtype == there.dtype == paddle.float32
+    np.testing.assert_array_equal(here.numpy(), there.numpy())
+
+
+def test_normalise_against_numpy():
+    crops = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype="uint8")
+    expected = ((crops / 255.0 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
+    result = normalise(crops)
+    assert list(result.shape) == [2, 3, 5, 4]
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-6)
+
+
+def test_a_failure_in_the_thread_is_raised_here(tmp_path):
+    root = write_folder(tmp_path, count=2)
+    (root / "cat" / "000.png").write_bytes(b"broken")
+    found = scan(root)
+    with pytest.raises(DataError, match="cat/000.png"):
+        list(ImageSet.of(Streamed(found, Preprocess(32, 37)), found.classes).batches(2))
+
+
+def test_streamed_images_are_decoded_by_several_threads_at_once(tmp_path, monkeypatch):
+    together = threading.Barrier(3, timeout=10)  # broken, an error here, unless three arrive
+
+    def decode(path, preprocess):
+        together.wait()
+        return path[-7:]
+
+    monkeypatch.setattr("datasets.cache.workers", lambda: 3)
+    monkeypatch.setattr("datasets.cache.decode", decode)
+    found = scan(write_folder(tmp_path, count=3))
+    assert Streamed(found, Preprocess(32, 37)).pixels([0, 1, 2]) == ["000.png", "001.png", "002.png"]
+
+
+def test_ahead_keeps_the_order_and_leaves_no_thread():
+    before = threading.active_count()
+    assert list(ahead(iter(range(50)))) == list(range(50))
+    unfinished = ahead(itertools.count())
+    assert [next(unfinished) for _ in range(3)] == [0, 1, 2]
+    unfinished.close()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(timeout=2)
+    assert threading.active_count() <= before

@@ -1,0 +1,1 @@
+"""A run: its options, what it is built from, its step, its state and its log."""

@@ -1,0 +1,115 @@
+"""What a run measures of itself: what a step gave, kept on the device until somebody looks, and where the time goes."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+
+import paddle
+
+from datasets.batch import Batch
+from utils.distributed import Ranks, alone
+from utils.errors import Diverged
+
+
+class Meter:
+    """Loss terms and training accuracy since the last look, from the training forward itself.
+
+    Args:
+        ranks: over which they are averaged when somebody looks; all ranks look together.
+    """
+
+    def __init__(self, ranks: Ranks = alone):
+        self._ranks = ranks
+        self._steps: list[tuple[int, list[str], paddle.Tensor]] = []
+        self._rows: list[dict] = []
+
+    @paddle.no_grad()
+    def add(self, step: int, terms: dict[str, paddle.Tensor], logits: paddle.Tensor, batch: Batch) -> None:
+        """Note the terms and how often the highest score is the larger part of the target, without a device sync."""
+        hits = (logits.argmax(axis=1) == batch.targets.argmax(axis=1)).astype("float32").mean()
+        values = [*(term.detach().astype("float32").reshape([]) for term in terms.values()), hits]
+        self._steps.append((step, list(terms), paddle.stack(values)))
+
+    def state(self) -> list[dict]:
+        """Bring what was noted to the host and return it, one row a step.
+
+        Raises:
+            Diverged: a term is no longer a finite number; the first one is named.
+        """
+        self._ranks.average([values for _, _, values in self._steps])
+        for step, terms, values in self._steps:
+            *losses, hits = values.tolist()
+            for name, value in zip(terms, losses):
+                if not math.isfinite(value):
+                    raise Diverged(f"the loss term {name} is {value} at step {step + 1}; try a smaller --lr")
+            self._rows.append({"loss": sum(losses), **dict(zip(terms, losses)), "hits": hits})
+        self._steps = []
+        return self._rows
+
+    def resume(self, rows: list[dict]) -> None:
+        """Take back what `state` gave."""
+        self._rows = list(rows)
+
+    def means(self) -> tuple[dict[str, float], float]:
+        """Return the mean of the loss and of each term over the steps that had it, and the accuracy in percent.
+
+        What was noted is forgotten.
+        """
+        rows, self._rows = self.state(), []
+        names = list(dict.fromkeys(name for row in rows for name in row if name != "hits"))
+        means = {}
+        for name in names:
+            values = [row[name] for row in rows if name in row]
+            means[name] = sum(values) / len(values)
+        return means, 100 * sum(row["hits"] for row in rows) / len(rows)
+
+
+class Stopwatch:
+    """The time of a run from its first batch on, over all its parts when it is resumed.
+
+    It never waits for the device. So on a GPU, which goes on with its steps meanwhile, more may count as lost than is.
+    """
+
+    def __init__(self):
+        self._started, self._before, self.lost = None, 0.0, 0.0
+
+    def start(self) -> None:
+        """Start, or go on from what `resume` took back."""
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """The time until now."""
+        return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
+
+    @property
+    def step_share(self) -> float:
+        """The share of the time that was spent in training steps: that less what was lost."""
+        return 1 - self.lost / self.seconds
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Count the time of the block as lost, once however deep such blocks lie in one another."""
+        lost, start = self.lost, time.perf_counter()
+        yield
+        self.lost = lost + time.perf_counter() - start
+
+    def waiting(self, items: Iterator) -> Iterator:
+        """Yield `items`, the time until each one comes counted as lost."""
+        while True:
+            with self.aside():
+                item = next(items, None)
+            if item is None:
+                return
+            yield item
+
+    def state(self) -> dict[str, float]:
+        """Return the time until now and what of it was lost."""
+        return {"seconds": self.seconds, "lost_seconds": self.lost}
+
+    def resume(self, seconds: float, lost_seconds: float = 0.0) -> None:
+        """Take back what `state` gave."""
+        self._before, self.lost = seconds, lost_seconds

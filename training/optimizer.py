@@ -1,0 +1,112 @@
+"""The optimizer of every run: SGD with Nesterov momentum, one learning-rate drop, coupled weight decay."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from utils.distributed import Ranks, alone
+from utils.errors import WeightsError, names
+from utils.precision import Precision, float32
+
+SLOT = "velocity_0"  # what Momentum keeps for each parameter
+
+
+def trained(layer: nn.Layer) -> dict[str, paddle.Tensor]:
+    """Return the tensors of `layer` that are trained, by name; running statistics and frozen ones are not."""
+    return {name: tensor for name, tensor in layer.named_parameters() if not tensor.stop_gradient}
+
+
+class Optimizer:
+    """Momentum over a network and a method, with state under structured names.
+
+        g = gradient + wd * p;   v = 0.9 * v + g;   p = p - lr * (g + 0.9 * v)
+
+    Args:
+        model: the network; its head has its own rate and decay.
+        regularizer: the method; what it trains counts as a head.
+        lr: learning rate of the backbone, divided by 10 from update `lr_drop` on.
+        wd: weight decay of everything trained.
+        cls_lambda: weight decay of the heads on top of `wd`; the reference's 0.5 * cls_lambda * ||head||^2.
+        head_lr_mult: learning rate of the heads, in units of `lr`.
+        lr_drop: the 0-based update from which the lower rate holds.
+        precision: how the networks compute.
+        ranks: the processes of the run.
+        accum: parts of a batch whose gradients make one update.
+    """
+
+    def __init__(
+        self,
+        model: nn.Layer,
+        regularizer: nn.Layer,
+        *,
+        lr: float,
+        wd: float,
+        cls_lambda: float,
+        head_lr_mult: float,
+        lr_drop: int,
+        precision: Precision = float32,
+        ranks: Ranks = alone,
+        accum: int = 1,
+    ):
+        self.precision, self.ranks, self.accum = precision, ranks, accum
+        norms = [layer for layer in model.sublayers() if hasattr(layer, "_variance") and layer.training]
+        self.statistics = [tensor for layer in norms for tensor in (layer._mean, layer._variance)]
+        backbone, heads = {}, {f"regularizer.{name}": p for name, p in trained(regularizer).items()}
+        for name, parameter in trained(model).items():
+            is_head = name.startswith(f"{model.head_name}.")
+            (heads if is_head else backbone)[name] = parameter
+        self.parameters = {**backbone, **heads}
+        groups = [
+            {"params": list(backbone.values()), "weight_decay": wd},
+            {"params": list(heads.values()), "weight_decay": wd + cls_lambda, "learning_rate": head_lr_mult},
+        ]
+        self.schedule = paddle.optimizer.lr.PiecewiseDecay(boundaries=[lr_drop], values=[lr, lr * 0.1])
+        self.momentum = paddle.optimizer.Momentum(
+            learning_rate=self.schedule,
+            momentum=0.9,
+            use_nesterov=True,
+            parameters=[group for group in groups if group["params"]],
+        )
+
+    def backward(self, loss: paddle.Tensor) -> None:
+        """Add the gradients of `loss`, of a whole batch or of one of its parts, to those in the parameters."""
+        self.precision.backward(loss / self.accum if self.accum > 1 else loss)
+
+    def average(self) -> None:
+        """After the last part: make gradients and running statistics the means over the ranks."""
+        if self.ranks.count > 1:
+            gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+            self.ranks.average(gradients + self.statistics)
+        self.precision.unscale(self.momentum)  # only now, so that all ranks see the same overflow
+
+    def step(self) -> None:
+        """Update everything, forget the gradients, move the schedule on."""
+        self.last_lr = self.momentum.get_lr()
+        self.precision.step(self.momentum)
+        self.momentum.clear_grad()
+        self.schedule.step()
+
+    def state_dict(self) -> dict:
+        """Return the slots by structured name (`layer1.0.conv1.weight/velocity_0`)."""
+        state = self.momentum.state_dict()
+        keys = {name: f"{parameter.name}_{SLOT}" for name, parameter in self.parameters.items()}
+        return {f"{name}/{SLOT}": state[key] for name, key in keys.items() if key in state}
+
+    def set_state_dict(self, slots: dict, schedule: dict) -> None:
+        """Take back what `state_dict` gave, and the schedule's state.
+
+        Raises:
+            WeightsError: the slots are not those of the parameters.
+        """
+        unknown = {name.split("/")[0] for name in slots} - set(self.parameters)
+        if unknown:
+            raise WeightsError(f"the optimizer state does not fit the network: unknown {names(sorted(unknown))}")
+        state = {}
+        for name, parameter in self.parameters.items():
+            velocity = slots.get(f"{name}/{SLOT}")  # none before the first gradient
+            if velocity is None:
+                velocity = np.zeros(parameter.shape, dtype="float32")
+            state[f"{parameter.name}_{SLOT}"] = paddle.to_tensor(velocity)
+        self.momentum.set_state_dict({**state, "LR_Scheduler": schedule})
