@@ -23,12 +23,12 @@ import test as scoring
 from checkpoints import checkpoint, pdparams
 from datasets import splits
 from models import build
+from tests.checkpoints.test_pdparams import CALLS
 from tests.faults import Changes, failing
 from tests.interrupted import SHORT, Crash
 from tests.pictures import write_folder
 from tests.scripts import ROOT, run, tiny
 from tests.test_resume import flat
-from tests.checkpoints.test_pdparams import CALLS
 from training.optimizer import Optimizer
 from utils import errors
 
