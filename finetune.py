@@ -20,7 +20,7 @@ from regularizers.losses import cross_entropy
 from training import embedded
 from training.build import Training
 from training.options import parse
-from training.runlog import RunLog, Silent
+from training.runlog import RunLog, SilentLog
 from utils import device, errors
 from utils.distributed import Ranks, join
 from utils.files import write_text
@@ -34,8 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(sys.argv[1:] if argv is None else argv)
     where = device.select(options.gpu)
     ranks = join()
-    ranks.part(options.batch_size, options.accum)  # refused before anything is done
-    with ranks.in_turn():
+    ranks.shard(options.batch_size, options.accum)  # refused before anything is done
+    with ranks.rank0_first():
         if options.embedded:
             print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
             embedded.prepare(options.cache_dir, -1 if where == "cpu" else options.gpu, train=not options.dry_run)
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     if ranks.first:
         log = RunLog(options.save, options.log_dir, options.run, options.max_iters)
     else:
-        log = Silent(options.save, options.run)
+        log = SilentLog(options.save, options.run)
     with contextlib.closing(log):
         if options.check_data and ranks.first:
             check_data(train, evaluation, log.line)
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
             return
         if not _may_start(options, log, ranks):
             return
-        with ranks.in_turn():
+        with ranks.rank0_first():
             skipped = []
             if options.on_bad_image == "skip":
                 train, skipped = splits.without_unreadable(train, "decoding the training images")
@@ -88,12 +88,12 @@ def finetune(options, training: Training, evaluation, log: RunLog, where: str) -
     for line in training.skipped:
         log.line(f"skipped: {line}")
     log.line(f"{options.run}: {len(training.train)} images, {len(training.train.classes)} classes, {where}")
-    own = ranks.part(options.batch_size)
+    own = ranks.shard(options.batch_size)
     batches = training_batches(training.train, options.batch_size, options.seed, first, own)
     ranks.barrier()
     training.watch.start()
     with Stop() as stop:
-        for step, batch in zip(range(first, options.max_iters), training.watch.waiting(batches)):
+        for step, batch in zip(range(first, options.max_iters), training.watch.data_wait(batches)):
             seed_layers(options.seed, step, ranks.rank)
             batch = regularizer.transform(batch, step)
             for part in batch.parts(options.accum):
@@ -102,13 +102,13 @@ def finetune(options, training: Training, evaluation, log: RunLog, where: str) -
                 terms.update(regularizer.loss(model, part, outputs, step))
                 optimizer.backward(sum(terms.values()))
                 training.meter.add(step, terms, outputs.logits, part)
-            optimizer.average()
+            optimizer.sync_gradients()
             regularizer.after_backward(model, step)
             optimizer.step()
             regularizer.after_step(model, step)
             log.advance()
             scored = look(options, training, evaluation, log, step + 1, batch)
-            signal = ranks.agree(stop.signal or 0, scored or (step + 1) % options.print_frequency == 0)
+            signal = ranks.any_signal(stop.signal or 0, scored or (step + 1) % options.print_frequency == 0)
             if scored or (step + 1) % options.save_frequency == 0 or signal:
                 training.save(last, step)
             if signal and step + 1 < options.max_iters:
@@ -123,7 +123,7 @@ def look(options, training: Training, evaluation, log: RunLog, done: int, batch:
     if not scored and done % options.print_frequency:
         return False
     means, accuracy = training.meter.means()
-    with training.watch.aside():
+    with training.watch.exclude():
         reported = {name: value.item() for name, value in training.regularizer.report(training.model).items()}
         means.update(reported, loss=means["loss"] + sum(reported.values()))
         log.training(done, training.optimizer.last_lr, means, accuracy, training.images_per_second(done))

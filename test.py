@@ -19,9 +19,9 @@ from utils import startup  # noqa: F401  it sets threads and memory up, so it co
 import numpy as np
 
 from checkpoints import classifier
-from datasets.cache import Streamed
+from datasets.cache import StreamedImages
 from datasets.folder import same_classes, scan
-from datasets.loader import ImageSet
+from datasets.loader import Dataset
 from datasets.splits import decode_once, store_of
 from evaluation import error_analysis, interpolation
 from evaluation.interpolation import Interpolation
@@ -160,7 +160,7 @@ def interpolation_losses(between: Interpolation, options) -> dict:
     return {**drawn, **{name: asdict(loss) for name, loss in losses.items()}}
 
 
-def image_set(store: Streamed, model: classifier.Trained, path: str) -> ImageSet:
+def image_set(store: StreamedImages, model: classifier.Trained, path: str) -> Dataset:
     """Return the images of the folder of `store`, labelled as the network's outputs are.
 
     Raises:
@@ -174,7 +174,7 @@ def image_set(store: Streamed, model: classifier.Trained, path: str) -> ImageSet
             print(f"{path}: {others} classes of {found.root} are not among the checkpoint's {model.width}: left out")
     elif len(found.classes) != model.width:
         raise errors.DataError(f"--test_dir {found.root}: {len(found.classes)} classes, {path} has {model.width}")
-    return ImageSet.of(store, model.classes or found.classes)
+    return Dataset.of(store, model.classes or found.classes)
 
 
 if __name__ == "__main__":

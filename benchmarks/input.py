@@ -1,4 +1,4 @@
-"""Images per second of our batches and of the chain the reference builds, on generated JPEGs.
+"""ImageFolder per second of our batches and of the chain the reference builds, on generated JPEGs.
 
 python benchmarks/input.py --json input.json
 
@@ -31,7 +31,7 @@ from paddle.vision import transforms
 
 from benchmarks import in_turns, seconds, show, write_json, write_photographs
 from datasets import loader
-from datasets.cache import Decoded
+from datasets.cache import CachedImages
 from datasets.folder import scan
 from datasets.preprocess import MEAN, STD, Preprocess
 from training.options import Parser, number
@@ -98,12 +98,12 @@ def reference_pass(folder: Path, batch_size: int) -> None:
         pass
 
 
-def decoded(folder: Path, cache: Path) -> loader.ImageSet:
+def decoded(folder: Path, cache: Path) -> loader.Dataset:
     """Return the images of `folder`, decoded into `cache`."""
     found = scan(folder)
-    store = Decoded(found, Preprocess(), cache)
+    store = CachedImages(found, Preprocess(), cache)
     store.prepare(range(len(found)), "decoding")
-    return loader.ImageSet.of(store, found.classes)
+    return loader.Dataset.of(store, found.classes)
 
 
 def first_pass(folder: Path, cores: list[int]) -> None:

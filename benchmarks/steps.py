@@ -169,7 +169,7 @@ class Run:
         terms = {"ce": cross_entropy(outputs.logits, batch.targets)}
         terms.update(regularizer.loss(model, batch, outputs, step))
         optimizer.backward(sum(terms.values()))
-        optimizer.average()
+        optimizer.sync_gradients()
         regularizer.after_backward(model, step)
         optimizer.step()
         regularizer.after_step(model, step)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from datasets.folder import Images
+from datasets.folder import ImageFolder
 from datasets.preprocess import Preprocess, decode, size_after_resize
 from utils.errors import DataError, DeviceError
 from utils.files import replacing
@@ -29,15 +29,15 @@ def workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Streamed:
-    """Images that are decoded each time they are asked for: for folders larger than the disk.
+class StreamedImages:
+    """ImageFolder that are decoded each time they are asked for: for folders larger than the disk.
 
     Args:
         images: every image of a folder.
         preprocess: the resize.
     """
 
-    def __init__(self, images: Images, preprocess: Preprocess):
+    def __init__(self, images: ImageFolder, preprocess: Preprocess):
         self.images, self.preprocess = images, preprocess
         self._pool = ThreadPoolExecutor(workers())
 
@@ -75,8 +75,8 @@ class Streamed:
         return tqdm(results, total=len(positions), desc=title, unit="image", disable=None, leave=False)
 
 
-class Decoded(Streamed):
-    """Images of a folder decoded once into a file.
+class CachedImages(StreamedImages):
+    """ImageFolder of a folder decoded once into a file.
 
     Args:
         images: every image of a folder.
@@ -84,7 +84,7 @@ class Decoded(Streamed):
         cache_dir: where the file goes; its name is a fingerprint of names, sizes, times and resize.
     """
 
-    def __init__(self, images: Images, preprocess: Preprocess, cache_dir: Path):
+    def __init__(self, images: ImageFolder, preprocess: Preprocess, cache_dir: Path):
         super().__init__(images, preprocess)
         base = Path(cache_dir) / fingerprint(images, preprocess)[:32]
         base.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ class Decoded(Streamed):
         return file
 
 
-def fingerprint(images: Images, preprocess: Preprocess) -> str:
+def fingerprint(images: ImageFolder, preprocess: Preprocess) -> str:
     """Return a hexadecimal digest of what the decoded pixels of `images` depend on.
 
     Raises:

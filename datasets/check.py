@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from datasets.cache import Streamed, workers
-from datasets.loader import ImageSet
+from datasets.cache import StreamedImages, workers
+from datasets.loader import Dataset
 from utils.errors import DataError
 from utils.files import digest
 
 
-def check_data(train: ImageSet, evaluation: ImageSet, say: Callable[[str], None]) -> None:
+def check_data(train: Dataset, evaluation: Dataset, say: Callable[[str], None]) -> None:
     """Read all images of both sets with all cores, and `say` a line for each finding.
 
     Told are images that are unreadable or truncated, files that are in both sets, byte for byte, and hidden folders,
@@ -25,7 +25,7 @@ def check_data(train: ImageSet, evaluation: ImageSet, say: Callable[[str], None]
     """
     unreadable = {}
     for name, images in (("training", train), ("evaluation", evaluation)):
-        store = Streamed(images.store.images, images.store.preprocess)
+        store = StreamedImages(images.store.images, images.store.preprocess)
         failures = store.prepare(images.positions, f"reading the {name} images")
         unreadable[name] = len(failures)
         for failure in failures.values():
@@ -45,7 +45,7 @@ def check_data(train: ImageSet, evaluation: ImageSet, say: Callable[[str], None]
         )
 
 
-def duplicates(train: ImageSet, evaluation: ImageSet) -> Iterator[tuple[str, str]]:
+def duplicates(train: Dataset, evaluation: Dataset) -> Iterator[tuple[str, str]]:
     """Yield the pairs of files, one of each set, with the same content."""
     first, second = (dict(zip(_files(images), _digests(images))) for images in (train, evaluation))
     known = {value: path for path, value in first.items() if value}
@@ -63,11 +63,11 @@ def hidden_folders(root: str | os.PathLike) -> list[str]:
     return sorted(found)
 
 
-def _files(images: ImageSet) -> list[str]:
+def _files(images: Dataset) -> list[str]:
     return [os.path.join(images.store.images.root, path) for path in images.paths]
 
 
-def _digests(images: ImageSet) -> list[str | None]:
+def _digests(images: Dataset) -> list[str | None]:
     def try_digest(path: str) -> str | None:
         try:
             return digest(path)

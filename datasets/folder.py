@@ -15,7 +15,7 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", 
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageFolder:
     """Labelled images by path.
 
     Attributes:
@@ -33,12 +33,12 @@ class Images:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def select(self, positions) -> Images:
+    def select(self, positions) -> ImageFolder:
         """Return the images at `positions`, in their order, with the same classes."""
-        return Images(self.root, self.classes, [self.paths[i] for i in positions], self.labels[positions])
+        return ImageFolder(self.root, self.classes, [self.paths[i] for i in positions], self.labels[positions])
 
 
-def scan(root: str | os.PathLike, flag: str = "") -> Images:
+def scan(root: str | os.PathLike, flag: str = "") -> ImageFolder:
     """Find the images of every class folder of `root`, at any depth below it.
 
     Hidden files and folders are passed over; a class is a folder's name, classes are sorted by name.
@@ -69,7 +69,7 @@ def scan(root: str | os.PathLike, flag: str = "") -> Images:
         raise DataError(f"{culprit}: no images in its {len(classes)} class folders; known are {' '.join(EXTENSIONS)}")
     if empty:
         raise DataError(f"{culprit}: no image of {names(empty)}; known are {' '.join(EXTENSIONS)}")
-    return Images(root, classes, paths, np.asarray(labels, dtype="int64"))
+    return ImageFolder(root, classes, paths, np.asarray(labels, dtype="int64"))
 
 
 def files_below(folder: str | os.PathLike) -> Iterator[Path]:
@@ -93,7 +93,7 @@ def _unreadable(error: OSError):
     raise DataError(f"cannot read the folder {error.filename}: {error.strerror}")
 
 
-def same_classes(found: Images, classes: list[str], flag: str, of: str, or_more: bool = False) -> None:
+def same_classes(found: ImageFolder, classes: list[str], flag: str, of: str, or_more: bool = False) -> None:
     """Check that `found` has exactly the classes of `of`, so that labels mean the same; or at least those, `or_more`.
 
     Raises:

@@ -12,7 +12,7 @@ import paddle
 import paddle.nn.functional as F
 
 from datasets.batch import Batch
-from datasets.cache import Streamed
+from datasets.cache import StreamedImages
 from datasets.preprocess import MEAN, STD
 from utils.rng import generator
 
@@ -21,7 +21,7 @@ SHIFT = (np.array(MEAN, dtype="float32") / np.array(STD, dtype="float32")).resha
 
 
 @dataclass(frozen=True)
-class ImageSet:
+class Dataset:
     """The images a run trains or is scored on.
 
     Attributes:
@@ -31,13 +31,13 @@ class ImageSet:
         classes: the class names, in the order of the network's outputs.
     """
 
-    store: Streamed
+    store: StreamedImages
     positions: np.ndarray
     labels: np.ndarray
     classes: list[str]
 
     @classmethod
-    def of(cls, store: Streamed, classes: list[str], positions: np.ndarray | None = None) -> ImageSet:
+    def of(cls, store: StreamedImages, classes: list[str], positions: np.ndarray | None = None) -> Dataset:
         """Return the images at `positions` of the folder of `store`, labelled by their class's place in `classes`.
 
         Without `positions`: all images of those classes; others in the folder are left out.
@@ -67,7 +67,7 @@ class ImageSet:
         return crop(self.store.pixels(self.positions[index]), self.store.preprocess.image_size)
 
 
-def training_batches(images: ImageSet, batch_size: int, seed: int, start: int = 0, part: slice = slice(None)):
+def training_batches(images: Dataset, batch_size: int, seed: int, start: int = 0, part: slice = slice(None)):
     """Yield the `Batch` of step `start`, `start + 1`, ... for ever.
 
     The steps cut an endless row of permutations, one for each epoch, into batches of `batch_size`: every batch is

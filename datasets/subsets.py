@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.folder import Images
+from datasets.folder import ImageFolder
 from utils.errors import DataError, UsageError, names
 
 
@@ -60,7 +60,7 @@ def class_count(text: str, count: int) -> int:
 
 
 def subset(
-    images: Images,
+    images: ImageFolder,
     seed: int,
     rate: int | None = None,
     classes: str | None = None,
@@ -116,7 +116,7 @@ def subset(
     return np.array(sorted(chosen), dtype="int64"), [images.classes[c] for c in sorted(ids)]
 
 
-def _listed(images: Images, path: str, allowed: set[int]) -> list[int]:
+def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:
     try:
         lines = Path(path).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError as error:

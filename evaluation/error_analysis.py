@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from datasets.loader import ImageSet
+from datasets.loader import Dataset
 from evaluation import pictures
 from utils.files import write_text
 
@@ -21,7 +21,7 @@ RESAMPLES = 10_000
 Ranking = list[tuple[str, float]]  # classes and their probabilities, the highest first
 
 
-def write(folder: str | os.PathLike, images: ImageSet, logits: np.ndarray, top_k: int = 5) -> None:
+def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k: int = 5) -> None:
     """Write the report of one network into `folder`.
 
     It is per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png.
@@ -114,7 +114,7 @@ def ranking_cells(ranking: Ranking) -> list[str]:
     return [cell for name, probability in ranking for cell in (name, f"{probability:.6f}")]
 
 
-def _predictions(images: ImageSet, logits: np.ndarray, k: int) -> str:
+def _predictions(images: Dataset, logits: np.ndarray, k: int) -> str:
     rankings = top(softmax(logits.astype("float64"), axis=1), images.classes, k)
     header = ["path", "true", *ranking_header(len(rankings[0]))]
     true = [images.classes[label] for label in images.labels]
@@ -122,7 +122,7 @@ def _predictions(images: ImageSet, logits: np.ndarray, k: int) -> str:
     return _csv([dict(zip(header, line)) for line in lines])
 
 
-def worst_picture(path: str | os.PathLike, images: ImageSet, logits: np.ndarray, limit: int = WORST) -> None:
+def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, limit: int = WORST) -> None:
     """Draw the `limit` images with the highest cross-entropy: what was predicted, what is true and how likely it was.
 
     A bar is red where the prediction is wrong and green where it is right.

@@ -22,7 +22,7 @@ from paddle import nn
 from scipy.special import softmax
 from tqdm import tqdm
 
-from datasets.loader import ImageSet, ahead, normalise
+from datasets.loader import Dataset, ahead, normalise
 from evaluation.curves import add, open_writer
 from evaluation.scores import eval_mode
 from utils.errors import DataError
@@ -106,7 +106,7 @@ class Interpolation:
     """
 
     @paddle.no_grad()
-    def __init__(self, network: nn.Layer, images: ImageSet, batch_size: int, seed: int):
+    def __init__(self, network: nn.Layer, images: Dataset, batch_size: int, seed: int):
         if len(images) < 2:
             raise DataError(f"{images.store.images.root}: {len(images)} image; interpolation losses need two or more")
         self.network, self.images, self.batch_size, self.seed = network, images, batch_size, seed

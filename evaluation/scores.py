@@ -11,8 +11,8 @@ from paddle import nn
 from scipy.special import logsumexp
 from tqdm import tqdm
 
-from datasets.loader import ImageSet
-from utils.distributed import Ranks, alone
+from datasets.loader import Dataset
+from utils.distributed import SINGLE_PROCESS, Ranks
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def eval_mode(network: nn.Layer):
 
 @paddle.no_grad()
 def predict(
-    network: nn.Layer, images: ImageSet, batch_size: int, title: str = "scoring", ranks: Ranks = alone
+    network: nn.Layer, images: Dataset, batch_size: int, title: str = "scoring", ranks: Ranks = SINGLE_PROCESS
 ) -> np.ndarray:
     """Return the logits of every image in order, float32 [N, K], on every rank: each computes a share of them."""
     share = -(-len(images) // ranks.count)
@@ -101,7 +101,7 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
 
 
 def evaluate(
-    network: nn.Layer, images: ImageSet, batch_size: int, title: str = "scoring", ranks: Ranks = alone
+    network: nn.Layer, images: Dataset, batch_size: int, title: str = "scoring", ranks: Ranks = SINGLE_PROCESS
 ) -> Scores:
     """Score `network` in eval mode on all of `images`; its training modes are left as they were."""
     return score(predict(network, images, batch_size, title, ranks), images.labels)

@@ -12,7 +12,7 @@ from paddle import nn
 
 from datasets.batch import Batch
 from models.outputs import Outputs
-from utils.distributed import Ranks, alone
+from utils.distributed import SINGLE_PROCESS, Ranks
 from utils.errors import UsageError
 from utils.precision import Precision, float32
 
@@ -56,7 +56,7 @@ class Setup:
     cache_dir: Path
     fingerprint: str
     precision: Precision = float32
-    ranks: Ranks = alone
+    ranks: Ranks = SINGLE_PROCESS
     accum: int = 1
 
     @property

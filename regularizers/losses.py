@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import paddle
 
-from utils.distributed import Ranks, alone
+from utils.distributed import SINGLE_PROCESS, Ranks
 
 TINY = 1e-30  # below it a square root's gradient is taken as 0
 
@@ -30,7 +30,7 @@ def cross_entropy(logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tenso
     return cross_entropies(logits, targets).mean()
 
 
-def frobenius_norm(x: paddle.Tensor, ranks: Ranks = alone) -> paddle.Tensor:
+def frobenius_norm(x: paddle.Tensor, ranks: Ranks = SINGLE_PROCESS) -> paddle.Tensor:
     """Return the root of the sum of the squares of all elements of `x`, a float32 scalar; its gradient at 0 is 0.
 
     Over several ranks `x` is one rank's rows and the value the norm of all; the gradient is multiplied by the number of
@@ -41,6 +41,6 @@ def frobenius_norm(x: paddle.Tensor, ranks: Ranks = alone) -> paddle.Tensor:
     squares = paddle.square(x.astype("float32")).sum()
     if ranks.count == 1:
         return squares * paddle.rsqrt(paddle.clip(squares, min=TINY))
-    total = ranks.total(squares)
+    total = ranks.all_reduce_sum(squares)
     inverse = paddle.rsqrt(paddle.clip(total, min=TINY))
     return total * inverse + ranks.count / 2 * inverse * (squares - squares.detach())

@@ -146,7 +146,7 @@ class RegSL(Regularizer):
         if epoch < self.reweight_epoch:
             return {"ce": losses.mean()}
         weights = F.softmax(-self.ranks.gather(losses) / self.temperature(epoch), axis=0)
-        own = weights[self.ranks.part(len(weights))]
+        own = weights[self.ranks.shard(len(weights))]
         return {"ce": self.ranks.count * (own * losses).sum()}
 
     @paddle.no_grad()

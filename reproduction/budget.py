@@ -135,7 +135,7 @@ def time_network(options) -> Times:
 
     def update():
         optimizer.backward(cross_entropy(network(images[:count]).logits, targets))
-        optimizer.average()
+        optimizer.sync_gradients()
         optimizer.step()
         return network.head.weight
 

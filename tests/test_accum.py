@@ -17,7 +17,7 @@ from tests.test_ranks import run
 from tests.test_resume import flat
 from tests.together import Plain
 from training.runlog import read_rows
-from utils.distributed import Ranks, alone
+from utils.distributed import SINGLE_PROCESS, Ranks
 from utils.errors import UsageError
 
 
@@ -51,15 +51,15 @@ def test_the_parts_are_the_batch():
 @pytest.mark.parametrize(
     ("ranks", "accum", "words"),
     [
-        (alone, 5, "--accum 5: accepted with --batch_size 12 are divisors of 12"),
-        (alone, 24, "divisors of 12"),
+        (SINGLE_PROCESS, 5, "--accum 5: accepted with --batch_size 12 are divisors of 12"),
+        (SINGLE_PROCESS, 24, "divisors of 12"),
         (Ranks(1, 2), 4, "--accum 4: .*12, of which each of 2 processes takes 6, are divisors of 6"),
     ],
 )
 def test_parts_of_unequal_size_are_refused(ranks, accum, words):
     with pytest.raises(UsageError, match=words):
-        ranks.part(12, accum)
-    assert ranks.part(12, 3) == ranks.part(12)
+        ranks.shard(12, accum)
+    assert ranks.shard(12, 3) == ranks.shard(12)
 
 
 @pytest.mark.parametrize("name", ["l2", "mixup", "delta"])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import models
 import regularizers
 from checkpoints import formats, pdparams
-from datasets.folder import EXTENSIONS, Images, scan
-from datasets.loader import ImageSet, order
+from datasets.folder import EXTENSIONS, ImageFolder, scan
+from datasets.loader import Dataset, order
 from datasets.subsets import hold_out, subset
 from training import options
 from utils.errors import DataError, UsageError, WeightsError
@@ -96,7 +96,7 @@ SEEDS = st.integers(0, 2**31)
 def images_of(sizes):
     paths = [f"{label:02d}/{i:02d}.jpg" for label, size in enumerate(sizes) for i in range(size)]
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    return Images(Path("x"), [f"{label:02d}" for label in range(len(sizes))], paths, labels)
+    return ImageFolder(Path("x"), [f"{label:02d}" for label in range(len(sizes))], paths, labels)
 
 
 def chosen(images, seed, **request):
@@ -152,7 +152,7 @@ def test_fewer_classes_are_among_more_and_labels_follow_the_names(sizes, seed, c
     assert set(small) <= set(large)
     assert set(few_) <= set(many)
     store = type("Store", (), {"images": images})
-    part = ImageSet.of(store, small, few_)
+    part = Dataset.of(store, small, few_)
     assert [part.classes[label] for label in part.labels] == [images.paths[i].split("/")[0] for i in few_]
 
 

@@ -22,7 +22,7 @@ from tests.scripts import ROOT, tiny
 from tests.test_resume import flat
 from training import embedded
 from training.runlog import read_rows
-from utils.distributed import Ranks, alone, join
+from utils.distributed import SINGLE_PROCESS, Ranks, join
 from utils.errors import UsageError
 
 METHODS = ("smile", "delta", "regsl")
@@ -34,7 +34,7 @@ class Both(Ranks):
 
     other: object = None
 
-    def total(self, value):
+    def all_reduce_sum(self, value):
         return value.detach() + self.other
 
     def gather(self, rows):
@@ -43,22 +43,22 @@ class Both(Ranks):
 
 def test_the_shares_are_the_batch():
     rows = np.arange(12)
-    assert np.array_equal(np.concatenate([rows[Ranks(rank, 3).part(12)] for rank in range(3)]), rows)
-    assert list(rows[alone.part(12)]) == list(rows)
+    assert np.array_equal(np.concatenate([rows[Ranks(rank, 3).shard(12)] for rank in range(3)]), rows)
+    assert list(rows[SINGLE_PROCESS.shard(12)]) == list(rows)
     for count in (5, 24):
         with pytest.raises(UsageError, match=f"--batch_size 12.*{count} processes"):
-            Ranks(0, count).part(12)
+            Ranks(0, count).shard(12)
 
 
 def test_alone_changes_nothing():
-    assert join() == alone
+    assert join() == SINGLE_PROCESS
     x = paddle.to_tensor([1.0, 2.0])
-    alone.average([x])
-    alone.barrier()
-    with alone.in_turn():
-        assert alone.first
-    assert alone.gather(x).tolist() == alone.total(x).tolist() == x.tolist() == [1, 2]
-    assert alone.agree(15, look=False) == 15
+    SINGLE_PROCESS.average([x])
+    SINGLE_PROCESS.barrier()
+    with SINGLE_PROCESS.rank0_first():
+        assert SINGLE_PROCESS.first
+    assert SINGLE_PROCESS.gather(x).tolist() == SINGLE_PROCESS.all_reduce_sum(x).tolist() == x.tolist() == [1, 2]
+    assert SINGLE_PROCESS.any_signal(15, look=False) == 15
 
 
 def test_the_norm_of_a_batch_in_two_parts():
@@ -91,7 +91,7 @@ def test_images_are_weighed_within_the_whole_batch():
 
     losses = cross_entropies(paddle.to_tensor(logits), F.one_hot(labels, 3))
     parts = [slice(0, 4), slice(4, 8)]
-    whole = weighed(slice(0, 8), alone)
+    whole = weighed(slice(0, 8), SINGLE_PROCESS)
     halves = [weighed(parts[rank], Both(rank, 2, losses[parts[1 - rank]])) for rank in range(2)]
     np.testing.assert_allclose(np.mean([value for value, _ in halves]), whole[0], rtol=1e-6)
     np.testing.assert_allclose(np.concatenate([gradient for _, gradient in halves]) / 2, whole[1], rtol=1e-5)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import test as scoring
 from checkpoints import classifier
-from datasets.loader import ImageSet
+from datasets.loader import Dataset
 from evaluation import error_analysis
 from evaluation.interpolation import TITLES
 from tests.pictures import write_folder
@@ -183,7 +183,7 @@ def test_compare_needs_no_other_flag(uneven):
 def test_checkpoints_scored_on_different_images_are_not_compared():
     """Those of chosen classes: each is scored on the images of its own."""
     scored = {
-        path: (ImageSet(None, np.arange(count), np.zeros(count, dtype="int64"), CLASSES[:count]), np.ones(count, bool))
+        path: (Dataset(None, np.arange(count), np.zeros(count, dtype="int64"), CLASSES[:count]), np.ones(count, bool))
         for path, count in (("a.pdparams", 4), ("b.pdparams", 3))
     }
     with pytest.raises(WeightsError, match=r"a\.pdparams and b\.pdparams have different classes: fox"):

@@ -12,12 +12,12 @@ from checkpoints import checkpoint
 from checkpoints.pretrained import load_source
 from datasets import splits
 from datasets.cache import fingerprint
-from datasets.loader import ImageSet
+from datasets.loader import Dataset
 from models import build
 from models.heads import reset_head
 from training.meter import Meter, Stopwatch
 from training.optimizer import Optimizer
-from utils.distributed import Ranks, alone
+from utils.distributed import SINGLE_PROCESS, Ranks
 from utils.errors import Diverged, UsageError, names
 from utils.precision import Precision
 from utils.provenance import versions
@@ -43,7 +43,7 @@ class Training:
         WeightsError: the pretrained weights are absent, damaged or do not fit.
     """
 
-    def __init__(self, options, train: ImageSet, skipped: list[str], ranks: Ranks = alone):
+    def __init__(self, options, train: Dataset, skipped: list[str], ranks: Ranks = SINGLE_PROCESS):
         self.options, self.train, self.skipped, self.ranks = options, train, skipped, ranks
         seed_layers(options.seed)
         self.model = build(options.model_arch, len(train.classes))
@@ -110,7 +110,7 @@ class Training:
             Diverged: a weight is no longer a finite number; the file that was there stays.
         """
         pending = self.meter.state()
-        with self.watch.aside():
+        with self.watch.exclude():
             self._finite(step)
             if self.ranks.first:
                 checkpoint.save(path, self._content(step, pending))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import paddle
 
 from datasets.batch import Batch
-from utils.distributed import Ranks, alone
+from utils.distributed import SINGLE_PROCESS, Ranks
 from utils.errors import Diverged
 
 
@@ -21,7 +21,7 @@ class Meter:
         ranks: over which they are averaged when somebody looks; all ranks look together.
     """
 
-    def __init__(self, ranks: Ranks = alone):
+    def __init__(self, ranks: Ranks = SINGLE_PROCESS):
         self._ranks = ranks
         self._steps: list[tuple[int, list[str], paddle.Tensor]] = []
         self._rows: list[dict] = []
@@ -91,16 +91,16 @@ class Stopwatch:
         return 1 - self.lost / self.seconds
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def exclude(self) -> Iterator[None]:
         """Count the time of the block as lost, once however deep such blocks lie in one another."""
         lost, start = self.lost, time.perf_counter()
         yield
         self.lost = lost + time.perf_counter() - start
 
-    def waiting(self, items: Iterator) -> Iterator:
+    def data_wait(self, items: Iterator) -> Iterator:
         """Yield `items`, the time until each one comes counted as lost."""
         while True:
-            with self.aside():
+            with self.exclude():
                 item = next(items, None)
             if item is None:
                 return

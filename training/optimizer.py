@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from utils.distributed import Ranks, alone
+from utils.distributed import SINGLE_PROCESS, Ranks
 from utils.errors import WeightsError, names
 from utils.precision import Precision, float32
 
@@ -47,7 +47,7 @@ class Optimizer:
         head_lr_mult: float,
         lr_drop: int,
         precision: Precision = float32,
-        ranks: Ranks = alone,
+        ranks: Ranks = SINGLE_PROCESS,
         accum: int = 1,
     ):
         self.precision, self.ranks, self.accum = precision, ranks, accum
@@ -74,7 +74,7 @@ class Optimizer:
         """Add the gradients of `loss`, of a whole batch or of one of its parts, to those in the parameters."""
         self.precision.backward(loss / self.accum if self.accum > 1 else loss)
 
-    def average(self) -> None:
+    def sync_gradients(self) -> None:
         """After the last part: make gradients and running statistics the means over the ranks."""
         if self.ranks.count > 1:
             gradients = [p.grad for p in self.parameters.values() if p.grad is not None]

@@ -153,7 +153,7 @@ class RunLog:
         self._visual = curves.add(self._visual, step, values, self.line)
 
 
-class Silent(RunLog):
+class SilentLog(RunLog):
     """The log of a rank that writes nothing.
 
     Args:

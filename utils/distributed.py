@@ -43,7 +43,7 @@ class Ranks:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def part(self, size: int, accum: int = 1) -> slice:
+    def shard(self, size: int, accum: int = 1) -> slice:
         """Return the rows of a batch of `size` that belong to this rank, which takes them in `accum` parts.
 
         Raises:
@@ -58,7 +58,7 @@ class Ranks:
         return slice(self.rank * own, (self.rank + 1) * own)
 
     @paddle.no_grad()
-    def total(self, value: paddle.Tensor) -> paddle.Tensor:
+    def all_reduce_sum(self, value: paddle.Tensor) -> paddle.Tensor:
         """Return the sum of `value` over the ranks, the same bits on each, without gradient."""
         value = value.detach().clone()
         if self.count > 1:
@@ -105,7 +105,7 @@ class Ranks:
             distributed.barrier()  # rank 0, who keeps the store, may not end before the others have looked
 
     @contextlib.contextmanager
-    def in_turn(self) -> Iterator[None]:
+    def rank0_first(self) -> Iterator[None]:
         """Run the block on rank 0, then on the others, who find the files it made; all leave together."""
         if not self.first:
             self.barrier()
@@ -114,7 +114,7 @@ class Ranks:
             self.barrier()
         self.barrier()
 
-    def agree(self, number: int, look: bool) -> int:
+    def any_signal(self, number: int, look: bool) -> int:
         """Return the largest `number` of all ranks; on GPUs, which it waits for, 0 unless it is time to `look`."""
         if self.count == 1:
             return number
@@ -126,16 +126,16 @@ class Ranks:
         return largest.item()
 
 
-alone = Ranks()
+SINGLE_PROCESS = Ranks()
 
 
 def join() -> Ranks:
-    """Return this process's place among those `paddle.distributed.launch` started; `alone` without it.
+    """Return this process's place among those `paddle.distributed.launch` started; `SINGLE_PROCESS` without it.
 
     The device must be selected before.
     """
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
-        return alone
+        return SINGLE_PROCESS
     distributed.init_parallel_env()
     return Ranks(distributed.get_rank(), distributed.get_world_size())
 

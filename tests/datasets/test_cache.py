@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from datasets.cache import Decoded, Streamed, fingerprint
+from datasets.cache import CachedImages, StreamedImages, fingerprint
 from datasets.folder import scan
 from datasets.preprocess import Preprocess, decode
 from tests.pictures import write_folder, write_odd_folder
@@ -17,10 +17,10 @@ def fresh(images, preprocess):
 
 
 @pytest.mark.parametrize("preprocess", [SQUARE, RAGGED])
-@pytest.mark.parametrize("kind", [Decoded, Streamed])
+@pytest.mark.parametrize("kind", [CachedImages, StreamedImages])
 def test_pixels_are_those_of_decoding_afresh(tmp_path, preprocess, kind):
     images = scan(write_odd_folder(tmp_path / "images"))
-    store = kind(images, preprocess, tmp_path / "cache") if kind is Decoded else kind(images, preprocess)
+    store = kind(images, preprocess, tmp_path / "cache") if kind is CachedImages else kind(images, preprocess)
     assert store.prepare(range(len(images)), "") == {}
     for ours, theirs in zip(store.pixels([3, 0, 5]), [fresh(images, preprocess)[i] for i in (3, 0, 5)]):
         np.testing.assert_array_equal(ours, theirs)
@@ -31,15 +31,15 @@ def test_a_folder_without_a_single_good_image_names_them(tmp_path, preprocess):
     images = scan(write_folder(tmp_path / "images", ("cat",), count=2))
     for path in images.paths:
         (images.root / path).write_bytes(b"no image")
-    failures = Decoded(images, preprocess, tmp_path / "cache").prepare([0, 1], "")
+    failures = CachedImages(images, preprocess, tmp_path / "cache").prepare([0, 1], "")
     assert [str(images.paths[i]) in str(failure) for i, failure in failures.items()] == [True, True]
 
 
 def test_a_second_process_finds_everything_decoded(tmp_path, monkeypatch):
     images = scan(write_folder(tmp_path / "images"))
-    Decoded(images, SQUARE, tmp_path / "cache").prepare(range(12), "")
+    CachedImages(images, SQUARE, tmp_path / "cache").prepare(range(12), "")
     monkeypatch.setattr("datasets.cache.decode", lambda *_: pytest.fail("decoded twice"))
-    again = Decoded(images, SQUARE, tmp_path / "cache")
+    again = CachedImages(images, SQUARE, tmp_path / "cache")
     assert again.prepare(range(12), "") == {}
     np.testing.assert_array_equal(again.pixels([7])[0], fresh(images, SQUARE)[7])
 
@@ -48,7 +48,7 @@ def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):
     images = scan(write_folder(tmp_path / "images"))
     seen = []
     monkeypatch.setattr("datasets.cache.decode", lambda path, p: seen.append(path) or decode(path, p))
-    Decoded(images, SQUARE, tmp_path / "cache").prepare([2, 9], "")
+    CachedImages(images, SQUARE, tmp_path / "cache").prepare([2, 9], "")
     assert sorted(seen) == [os.path.join(images.root, images.paths[i]) for i in (2, 9)]
 
 
@@ -56,7 +56,7 @@ def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):
 @pytest.mark.parametrize("preprocess", [SQUARE, RAGGED])
 def test_a_damaged_file_mends_itself(tmp_path, damage, preprocess):
     images = scan(write_folder(tmp_path / "images"))
-    Decoded(images, preprocess, tmp_path / "cache").prepare(range(12), "")
+    CachedImages(images, preprocess, tmp_path / "cache").prepare(range(12), "")
     (data,) = (tmp_path / "cache").glob("*.images")
     content = bytearray(data.read_bytes())
     if damage == "truncate":
@@ -69,7 +69,7 @@ def test_a_damaged_file_mends_itself(tmp_path, damage, preprocess):
             file.write_bytes(b"")
     else:
         next((tmp_path / "cache").glob("*.crc32")).unlink()
-    again = Decoded(images, preprocess, tmp_path / "cache")
+    again = CachedImages(images, preprocess, tmp_path / "cache")
     assert again.prepare(range(12), "") == {}
     for ours, theirs in zip(again.pixels(range(12)), fresh(images, preprocess)):
         np.testing.assert_array_equal(ours, theirs)
@@ -89,7 +89,7 @@ def test_unreadable_images_are_told_by_position_and_stop_nobody_else(tmp_path):
     root = write_folder(tmp_path / "images")
     (root / "dog" / "001.png").write_bytes(b"broken")
     images = scan(root)
-    store = Decoded(images, RAGGED, tmp_path / "cache")
+    store = CachedImages(images, RAGGED, tmp_path / "cache")
     failures = store.prepare(range(12), "")
     assert list(failures) == [5]
     assert "dog/001.png" in str(failures[5])
@@ -98,7 +98,7 @@ def test_unreadable_images_are_told_by_position_and_stop_nobody_else(tmp_path):
 
 def test_an_image_that_changed_its_size_is_refused(tmp_path):
     images = scan(write_folder(tmp_path / "images"))
-    store = Decoded(images, RAGGED, tmp_path / "cache")
+    store = CachedImages(images, RAGGED, tmp_path / "cache")
     write_folder(tmp_path / "images", size=(80, 32))
     assert "has changed" in str(store.prepare([0], "")[0])
 
@@ -107,6 +107,6 @@ def test_a_removed_image_is_named(tmp_path):
     images = scan(write_folder(tmp_path / "images"))
     (tmp_path / "images" / "cat" / "000.png").unlink()
     with pytest.raises(DataError, match="cat/000.png: No such file"):
-        Decoded(images, SQUARE, tmp_path / "cache")
+        CachedImages(images, SQUARE, tmp_path / "cache")
     with pytest.raises(DataError, match="cat/000.png: No such file"):
-        Streamed(images, SQUARE).pixels([0])
+        StreamedImages(images, SQUARE).pixels([0])

@@ -7,9 +7,9 @@ import paddle.vision.transforms as T
 import pytest
 
 from datasets import loader
-from datasets.cache import Decoded, Streamed
+from datasets.cache import CachedImages, StreamedImages
 from datasets.folder import scan
-from datasets.loader import ImageSet, ahead, crop, normalise, order, training_batches
+from datasets.loader import Dataset, ahead, crop, normalise, order, training_batches
 from datasets.preprocess import MEAN, STD, Preprocess
 from tests.pictures import write_folder, write_odd_folder
 from utils.errors import DataError
@@ -18,7 +18,7 @@ from utils.errors import DataError
 @pytest.fixture
 def images(tmp_path):
     found = scan(write_folder(tmp_path, count=5))
-    return ImageSet.of(Streamed(found, Preprocess(32, 37)), found.classes)
+    return Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.classes)
 
 
 def test_every_epoch_is_a_permutation_and_every_batch_full():
@@ -55,16 +55,16 @@ def test_targets_are_one_hot_in_the_order_of_classes(images):
 
 def test_labels_follow_the_given_classes(tmp_path):
     found = scan(write_folder(tmp_path, count=1))
-    swapped = ImageSet.of(Streamed(found, Preprocess(32, 37)), ["emu", "dog", "cat"])
+    swapped = Dataset.of(StreamedImages(found, Preprocess(32, 37)), ["emu", "dog", "cat"])
     assert swapped.labels.tolist() == [2, 1, 0]
 
 
 @pytest.mark.parametrize("keep_aspect", [False, True])
 def test_the_evaluation_transform_equals_paddle_vision(tmp_path, keep_aspect):
     found = scan(write_odd_folder(tmp_path / "images"))
-    store = Decoded(found, Preprocess(32, 37, keep_aspect), tmp_path / "cache")
+    store = CachedImages(found, Preprocess(32, 37, keep_aspect), tmp_path / "cache")
     store.prepare(range(len(found)), "")
-    ours = paddle.concat([batch for batch, _ in ImageSet.of(store, found.classes).batches(3)]).numpy()
+    ours = paddle.concat([batch for batch, _ in Dataset.of(store, found.classes).batches(3)]).numpy()
     chain = T.Compose([T.CenterCrop(32), T.ToTensor(), T.Normalize(list(MEAN), list(STD))])
     theirs = np.stack([chain(np.asarray(pixels)).numpy() for pixels in store.pixels(range(len(found)))])
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -103,7 +103,7 @@ def test_a_failure_in_the_thread_is_raised_here(tmp_path):
     (root / "cat" / "000.png").write_bytes(b"broken")
     found = scan(root)
     with pytest.raises(DataError, match="cat/000.png"):
-        list(ImageSet.of(Streamed(found, Preprocess(32, 37)), found.classes).batches(2))
+        list(Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.classes).batches(2))
 
 
 def test_streamed_images_are_decoded_by_several_threads_at_once(tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_streamed_images_are_decoded_by_several_threads_at_once(tmp_path, monkey
     monkeypatch.setattr("datasets.cache.workers", lambda: 3)
     monkeypatch.setattr("datasets.cache.decode", decode)
     found = scan(write_folder(tmp_path, count=3))
-    assert Streamed(found, Preprocess(32, 37)).pixels([0, 1, 2]) == ["000.png", "001.png", "002.png"]
+    assert StreamedImages(found, Preprocess(32, 37)).pixels([0, 1, 2]) == ["000.png", "001.png", "002.png"]
 
 
 def test_ahead_keeps_the_order_and_leaves_no_thread():

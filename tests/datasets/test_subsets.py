@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from datasets.folder import Images
+from datasets.folder import ImageFolder
 from datasets.subsets import author, by_rate, by_total, class_count, hold_out, ordered, pick_classes, subset
 from utils.errors import DataError, UsageError
 
@@ -17,7 +17,7 @@ def groups_of(sizes):
 
 def images_of(sizes, root="x"):
     paths = [f"c{c:03d}/{i:04d}.jpg" for c, size in enumerate(sizes) for i in range(size)]
-    return Images(root, [f"c{c:03d}" for c in range(len(sizes))], paths, np.repeat(np.arange(len(sizes)), sizes))
+    return ImageFolder(root, [f"c{c:03d}" for c in range(len(sizes))], paths, np.repeat(np.arange(len(sizes)), sizes))
 
 
 def test_the_sizes_of_cub_and_indoor():

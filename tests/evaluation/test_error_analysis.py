@@ -10,9 +10,9 @@ from PIL import Image
 from scipy.special import softmax
 from scipy.stats import binom
 
-from datasets.cache import Streamed
+from datasets.cache import StreamedImages
 from datasets.folder import scan
-from datasets.loader import ImageSet
+from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from evaluation import error_analysis
 from tests.pictures import write_folder
@@ -35,7 +35,7 @@ def logits_for(predicted, margin=2.0):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     found = scan(write_folder(tmp_path_factory.mktemp("images"), CLASSES, count=5))
-    return ImageSet.of(Streamed(found, Preprocess(32, 32)), CLASSES)
+    return Dataset.of(StreamedImages(found, Preprocess(32, 32)), CLASSES)
 
 
 @pytest.fixture(scope="module")

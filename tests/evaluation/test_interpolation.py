@@ -6,9 +6,9 @@ from PIL import Image
 from scipy import stats
 from visualdl import LogReader
 
-from datasets.cache import Streamed
+from datasets.cache import StreamedImages
 from datasets.folder import scan
-from datasets.loader import ImageSet
+from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from evaluation import curves, interpolation
 from evaluation.interpolation import Interpolation, Loss, draw, pairs, report, squares
@@ -118,7 +118,7 @@ class Toy(nn.Layer):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     found = scan(write_folder(tmp_path_factory.mktemp("images"), count=4))
-    return ImageSet.of(Streamed(found, Preprocess(32, 37)), found.classes)
+    return Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.classes)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_outputs_that_are_all_equal_have_no_relative_loss(images):
 
 def test_one_image_is_not_enough(images, network):
     with pytest.raises(DataError, match="1 image; interpolation losses need two"):
-        Interpolation(network, ImageSet.of(images.store, images.classes, np.array([4])), 4, 0)
+        Interpolation(network, Dataset.of(images.store, images.classes, np.array([4])), 4, 0)
 
 
 def test_the_table_names_every_number(images, network):

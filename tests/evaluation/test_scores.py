@@ -2,9 +2,9 @@ import numpy as np
 import paddle
 import pytest
 
-from datasets.cache import Streamed
+from datasets.cache import StreamedImages
 from datasets.folder import scan
-from datasets.loader import ImageSet
+from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from evaluation.scores import eval_mode, evaluate, predict, score
 from models import build
@@ -43,7 +43,7 @@ def test_fewer_than_five_classes_and_ties():
 
 def test_every_image_counts_alike_whatever_the_batch_size(tmp_path):
     found = scan(write_folder(tmp_path, count=7))
-    images = ImageSet.of(Streamed(found, Preprocess(32, 37)), found.classes)
+    images = Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.classes)
     paddle.seed(0)
     network = build("resnet8", 3)
     results = [evaluate(network, images, size) for size in (1, 4, 8, 64)]

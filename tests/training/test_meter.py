@@ -69,9 +69,9 @@ def test_time_outside_the_steps_is_lost_once(clock):
     clock(7)  # before the start nothing counts
     watch.start()
     clock(6)
-    with watch.aside():
+    with watch.exclude():
         clock(1)
-        with watch.aside():
+        with watch.exclude():
             clock(2)
         clock(0.5)
     clock(0.5)
@@ -87,7 +87,7 @@ def test_waiting_for_a_batch_is_lost_and_working_on_it_is_not(clock):
     watch = Stopwatch()
     watch.start()
     seen = []
-    for number in watch.waiting(batches()):
+    for number in watch.data_wait(batches()):
         seen.append(number)
         clock(3)
     assert (seen, watch.lost, watch.seconds) == ([0, 1, 2], 3, 12)
@@ -97,7 +97,7 @@ def test_a_resumed_run_counts_on(clock):
     first, second = Stopwatch(), Stopwatch()
     first.start()
     clock(8)
-    with first.aside():
+    with first.exclude():
         clock(2)
     second.resume(**first.state())
     clock(50)  # between the two processes
