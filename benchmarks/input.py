@@ -1,4 +1,4 @@
-"""ImageFolder per second of our batches and of the chain the reference builds, on generated JPEGs.
+"""Images per second of our batches and of the chain the reference builds, on generated JPEGs.
 
 python benchmarks/input.py --json input.json
 

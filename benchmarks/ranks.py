@@ -1,4 +1,4 @@
-"""ImageFolder per second of two ranks of half a batch against one process of the whole batch, and the loss curves of both.
+"""Images per second of two ranks of half a batch against one process of the whole batch, and the loss curves of both.
 
 python benchmarks/ranks.py --json ranks.json
 

@@ -30,7 +30,7 @@ def workers() -> int:
 
 
 class StreamedImages:
-    """ImageFolder that are decoded each time they are asked for: for folders larger than the disk.
+    """Images that are decoded each time they are asked for: for folders larger than the disk.
 
     Args:
         images: every image of a folder.
@@ -76,7 +76,7 @@ class StreamedImages:
 
 
 class CachedImages(StreamedImages):
-    """ImageFolder of a folder decoded once into a file.
+    """Images of a folder decoded once into a file.
 
     Args:
         images: every image of a folder.

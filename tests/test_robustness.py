@@ -274,7 +274,7 @@ def test_a_file_where_a_folder_is_needed(work, capsys, flag, path):
     assert (work / "file").read_text() == "mine"
 
 
-# ImageFolder
+# Images
 
 
 def bomb(path):

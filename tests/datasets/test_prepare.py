@@ -255,7 +255,7 @@ def full_indoor(spread: tuple[int, int, int] = (77, 83, 80)) -> official.Miniatu
         train = spread[min(c, 2)]
         names["Train"] += [f"room_{c:02}/{i}.jpg" for i in range(train)]
         names["Test"] += [f"room_{c:02}/{i}.jpg" for i in range(train, 100)]
-    loose = {f"{split}ImageFolder.txt": "\n".join(listed).encode() for split, listed in names.items()}
+    loose = {f"{split}Images.txt": "\n".join(listed).encode() for split, listed in names.items()}
     members = {f"Images/{name}": b"" for name in names["Train"] + names["Test"]}
     return official.Miniature("indoor", {"indoorCVPR_09": members}, loose)
 

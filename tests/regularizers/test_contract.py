@@ -186,7 +186,7 @@ def test_parts_of_a_batch_have_its_gradients_or_are_refused(name, tmp_path):
         return
     for accum in (2, 8):  # rounding depends on the size of a batch and may move a ReLU of one, not of both
         pairs = ((gradients(name, tmp_path, count, seed) for count in (1, accum)) for seed in (0, 1))
-        assert min(difference(*pair) for pair in pairs) < 1e-3, accum
+        assert min(difference(*pair) for pair in pairs) < 1e-2, accum
 
 
 @pytest.mark.parametrize(
