@@ -132,7 +132,7 @@ def to_onnx(program: Path) -> bytes:
 def description(model: Trained) -> dict:
     """Return what an application must know beside the weights, in the form of PaddleX and PaddleClas."""
     preprocess = model.preprocess
-    classes = model.classes or [str(label) for label in range(model.width)]
+    classes = model.class_names or [str(label) for label in range(model.width)]
     resize = {"resize_short" if preprocess.keep_aspect else "size": preprocess.resize_size}
     normalisation = {"scale": 1 / 255, "mean": list(MEAN), "std": list(STD), "order": "", "channel_num": 3}
     return {

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         if options.check_data and ranks.first:
             check_data(train, evaluation, log.line)
         if options.dry_run:
-            print(f"{options.run}: {len(train)} training images, {len(train.classes)} classes; nothing was trained")
+            print(f"{options.run}: {len(train)} training images, {len(train.class_names)} classes; nothing was trained")
             return
         if not _may_start(options, log, ranks):
             return
@@ -87,7 +87,7 @@ def finetune(options, training: Training, evaluation, log: RunLog, where: str) -
         write_text(log.path("_samples.txt"), splits.listing(training.train)[0])
     for line in training.skipped:
         log.line(f"skipped: {line}")
-    log.line(f"{options.run}: {len(training.train)} images, {len(training.train.classes)} classes, {where}")
+    log.line(f"{options.run}: {len(training.train)} images, {len(training.train.class_names)} classes, {where}")
     own = ranks.shard(options.batch_size)
     batches = training_batches(training.train, options.batch_size, options.seed, first, own)
     ranks.barrier()
@@ -127,7 +127,7 @@ def look(options, training: Training, evaluation, log: RunLog, done: int, batch:
         reported = {name: value.item() for name, value in training.regularizer.report(training.model).items()}
         means.update(reported, loss=means["loss"] + sum(reported.values()))
         log.training(done, training.optimizer.last_lr, means, accuracy, training.images_per_second(done))
-        log.mixed(done, batch, training.train.classes)
+        log.mixed(done, batch, training.train.class_names)
         if scored:
             scores = evaluate(training.model, evaluation, options.batch_size_eval, ranks=training.ranks)
             better = scores.acc1 > training.best["acc"]

@@ -131,7 +131,7 @@ def load(options) -> list[Trained]:
 
 def class_names(model: Trained) -> list[str]:
     """Return the names of the outputs: their numbers, from 0, where the checkpoint has no names."""
-    return model.classes or [str(label) for label in range(model.width)]
+    return model.class_names or [str(label) for label in range(model.width)]
 
 
 @paddle.no_grad()

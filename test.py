@@ -144,7 +144,7 @@ def compared(scored: dict, a: str, b: str, seed: int) -> dict:
     """
     (images_a, right_a), (images_b, right_b) = scored[a], scored[b]
     if not np.array_equal(images_a.positions, images_b.positions):
-        odd = sorted({*images_a.classes} ^ {*images_b.classes})
+        odd = sorted({*images_a.class_names} ^ {*images_b.class_names})
         raise errors.WeightsError(f"--compare: {a} and {b} have different classes: {errors.names(odd)}")
     comparison = error_analysis.compare(right_a, right_b, seed)
     print(f"B ({b}) - A ({a}): {comparison}", flush=True)
@@ -167,14 +167,14 @@ def image_set(store: StreamedImages, model: classifier.Trained, path: str) -> Da
         DataError: the folder does not have the checkpoint's classes.
     """
     found = store.images
-    if model.classes is not None:
-        same_classes(found, model.classes, "--test_dir", path, or_more=model.sampled)
-        others = len(found.classes) - model.width
+    if model.class_names is not None:
+        same_classes(found, model.class_names, "--test_dir", path, or_more=model.sampled)
+        others = len(found.class_names) - model.width
         if others:
             print(f"{path}: {others} classes of {found.root} are not among the checkpoint's {model.width}: left out")
-    elif len(found.classes) != model.width:
-        raise errors.DataError(f"--test_dir {found.root}: {len(found.classes)} classes, {path} has {model.width}")
-    return Dataset.of(store, model.classes or found.classes)
+    elif len(found.class_names) != model.width:
+        raise errors.DataError(f"--test_dir {found.root}: {len(found.class_names)} classes, {path} has {model.width}")
+    return Dataset.of(store, model.class_names or found.class_names)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def decoded(folder: Path, cache: Path) -> loader.Dataset:
     found = scan(folder)
     store = CachedImages(found, Preprocess(), cache)
     store.prepare(range(len(found)), "decoding")
-    return loader.Dataset.of(store, found.classes)
+    return loader.Dataset.of(store, found.class_names)
 
 
 def first_pass(folder: Path, cores: list[int]) -> None:

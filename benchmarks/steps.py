@@ -58,7 +58,7 @@ class CleanImages:
 
     def __init__(self, classes: int):
         self.labels = np.arange(classes)
-        self.classes = [f"class {label}" for label in self.labels]
+        self.class_names = [f"class {label}" for label in self.labels]
 
     def batches(self, batch_size: int):
         """Yield images and their positions in order."""

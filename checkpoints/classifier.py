@@ -24,7 +24,7 @@ class Trained:
     Attributes:
         network: in eval mode, without gradients.
         arch: its architecture.
-        classes: the class names in the order of its outputs; None in the reference's checkpoints, which have none.
+        class_names: in the order of its outputs; None in the reference's checkpoints, which have none.
         width: the number of its outputs.
         preprocess: how its images were resized.
         sampled: whether these are chosen ones of the classes of its training folder.
@@ -33,7 +33,7 @@ class Trained:
 
     network: nn.Layer
     arch: str
-    classes: list[str] | None
+    class_names: list[str] | None
     width: int
     preprocess: Preprocess
     sampled: bool
@@ -86,7 +86,7 @@ def _load(content: dict, path: Path, arch: str | None, image_size: int | None) -
     return Trained(
         network=freeze(network),
         arch=arch,
-        classes=classes,
+        class_names=classes,
         width=width,
         preprocess=preprocess,
         sampled=options.get("sample_classes") is not None,

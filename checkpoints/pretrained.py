@@ -50,13 +50,13 @@ class Source:
         network: frozen, in eval mode, with the head it was trained with.
         origin: the option's value: "imagenet", "places365" or a path.
         sha256: of the file.
-        classes: outputs of its head.
+        num_classes: outputs of its head.
     """
 
     network: nn.Layer
     origin: str
     sha256: str
-    classes: int
+    num_classes: int
 
 
 def cache_dir() -> Path:

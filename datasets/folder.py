@@ -20,13 +20,13 @@ class ImageFolder:
 
     Attributes:
         root: the folder they were found in.
-        classes: the class names; a label is a position in this list.
+        class_names: sorted; a label is a position in this list.
         paths: the files, relative to `root`, sorted by class and name.
         labels: int64 [N].
     """
 
     root: Path
-    classes: list[str]
+    class_names: list[str]
     paths: list[str]
     labels: np.ndarray = field(repr=False)
 
@@ -35,7 +35,7 @@ class ImageFolder:
 
     def select(self, positions) -> ImageFolder:
         """Return the images at `positions`, in their order, with the same classes."""
-        return ImageFolder(self.root, self.classes, [self.paths[i] for i in positions], self.labels[positions])
+        return ImageFolder(self.root, self.class_names, [self.paths[i] for i in positions], self.labels[positions])
 
 
 def scan(root: str | os.PathLike, flag: str = "") -> ImageFolder:
@@ -99,8 +99,8 @@ def same_classes(found: ImageFolder, classes: list[str], flag: str, of: str, or_
     Raises:
         DataError: naming the folder and the classes that are missing or unknown.
     """
-    missing = [name for name in classes if name not in set(found.classes)]
-    unknown = [] if or_more else [name for name in found.classes if name not in set(classes)]
+    missing = [name for name in classes if name not in set(found.class_names)]
+    unknown = [] if or_more else [name for name in found.class_names if name not in set(classes)]
     if missing or unknown:
         parts = [f"without {names(missing)}"] if missing else []
         parts += [f"with the unknown {names(unknown)}"] if unknown else []

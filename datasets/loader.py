@@ -27,14 +27,14 @@ class Dataset:
     Attributes:
         store: the decoded images of a folder.
         positions: which of them belong to the set, int64 [N].
-        labels: their classes, int64 [N], positions in `classes`.
-        classes: the class names, in the order of the network's outputs.
+        labels: their classes, int64 [N], positions in `class_names`.
+        class_names: in the order of the network's outputs.
     """
 
     store: StreamedImages
     positions: np.ndarray
     labels: np.ndarray
-    classes: list[str]
+    class_names: list[str]
 
     @classmethod
     def of(cls, store: StreamedImages, classes: list[str], positions: np.ndarray | None = None) -> Dataset:
@@ -43,7 +43,9 @@ class Dataset:
         Without `positions`: all images of those classes; others in the folder are left out.
         """
         place = {name: label for label, name in enumerate(classes)}
-        labels = np.array([place.get(name, -1) for name in store.images.classes], dtype="int64")[store.images.labels]
+        labels = np.array([place.get(name, -1) for name in store.images.class_names], dtype="int64")[
+            store.images.labels
+        ]
         positions = np.flatnonzero(labels >= 0) if positions is None else positions
         return cls(store, positions, labels[positions], classes)
 
@@ -81,7 +83,7 @@ def training_batches(images: Dataset, batch_size: int, seed: int, start: int = 0
         part: the rows of each batch that belong to this rank.
     """
     for crops, index in ahead(_augmented(images, batch_size, seed, start, part)):
-        targets = F.one_hot(paddle.to_tensor(images.labels[index]), len(images.classes))
+        targets = F.one_hot(paddle.to_tensor(images.labels[index]), len(images.class_names))
         yield Batch(images=normalise(crops), targets=targets, index=paddle.to_tensor(index))
 
 

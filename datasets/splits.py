@@ -38,7 +38,7 @@ def scan_folders(options) -> tuple[Dataset, Dataset]:
         stays, held = hold_out(train.labels, options.val_split, options.seed)
         return Dataset.of(store, classes, chosen[stays]), Dataset.of(store, classes, chosen[held])
     found = scan(options.eval_dir, "--eval_dir")
-    same_classes(found, folder.classes, "--eval_dir", f"--train_dir {folder.root}")
+    same_classes(found, folder.class_names, "--eval_dir", f"--train_dir {folder.root}")
     return train, Dataset.of(store_of(found, preprocess, options), classes)
 
 
@@ -69,7 +69,7 @@ def without_unreadable(images: Dataset, title: str) -> tuple[Dataset, list[str]]
     readable = [position for position in images.positions.tolist() if position not in failures]
     if not readable:
         _refuse(images, failures)
-    return Dataset.of(images.store, images.classes, np.array(readable)), [str(f) for f in failures.values()]
+    return Dataset.of(images.store, images.class_names, np.array(readable)), [str(f) for f in failures.values()]
 
 
 def _refuse(images: Dataset, failures: dict[int, DataError]) -> None:

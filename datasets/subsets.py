@@ -86,7 +86,7 @@ def subset(
         UsageError: options that contradict one another or ask for more than there is.
         DataError: a listed path that the folder does not hold.
     """
-    ids = list(range(len(images.classes)))
+    ids = list(range(len(images.class_names)))
     if classes is not None:
         ids = pick_classes(len(ids), class_count(classes, len(ids)), seed)
     groups = {c: [] for c in sorted(ids)}
@@ -113,7 +113,7 @@ def subset(
             )
     else:
         chosen = available
-    return np.array(sorted(chosen), dtype="int64"), [images.classes[c] for c in sorted(ids)]
+    return np.array(sorted(chosen), dtype="int64"), [images.class_names[c] for c in sorted(ids)]
 
 
 def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:

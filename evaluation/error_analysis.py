@@ -33,15 +33,17 @@ def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k:
         top_k: classes named for each image in predictions.csv.
     """
     folder = Path(folder)
-    matrix = confusion(images.labels, logits.argmax(axis=1), len(images.classes))
-    write_text(folder / "per_class.csv", _csv(per_class(matrix, images.classes)))
+    matrix = confusion(images.labels, logits.argmax(axis=1), len(images.class_names))
+    write_text(folder / "per_class.csv", _csv(per_class(matrix, images.class_names)))
     corner = "true class (rows), predicted class (columns)"
-    rows = [{corner: name, **dict(zip(images.classes, row.tolist()))} for name, row in zip(images.classes, matrix)]
+    rows = [
+        {corner: name, **dict(zip(images.class_names, row.tolist()))} for name, row in zip(images.class_names, matrix)
+    ]
     write_text(folder / "confusion.csv", _csv(rows))
-    pairs = confused_pairs(matrix, images.classes)
+    pairs = confused_pairs(matrix, images.class_names)
     write_text(folder / "confused_pairs.csv", _csv(pairs, ("true", "predicted", "images", "share")))
     write_text(folder / "predictions.csv", _predictions(images, logits, top_k))
-    pictures.confusion_matrix(folder / "confusion.png", matrix, images.classes)
+    pictures.confusion_matrix(folder / "confusion.png", matrix, images.class_names)
     worst_picture(folder / "worst.png", images, logits)
 
 
@@ -115,9 +117,9 @@ def ranking_cells(ranking: Ranking) -> list[str]:
 
 
 def _predictions(images: Dataset, logits: np.ndarray, k: int) -> str:
-    rankings = top(softmax(logits.astype("float64"), axis=1), images.classes, k)
+    rankings = top(softmax(logits.astype("float64"), axis=1), images.class_names, k)
     header = ["path", "true", *ranking_header(len(rankings[0]))]
-    true = [images.classes[label] for label in images.labels]
+    true = [images.class_names[label] for label in images.labels]
     lines = [[path, name, *ranking_cells(ranking)] for path, name, ranking in zip(images.paths, true, rankings)]
     return _csv([dict(zip(header, line)) for line in lines])
 
@@ -135,9 +137,9 @@ def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, 
         tiles.append(
             pictures.Tile(
                 path=images.store.images.root / images.paths[i],
-                name=images.classes[predicted],
+                name=images.class_names[predicted],
                 share=float(np.exp(logs[i, predicted])),
-                note=f"true: {images.classes[label]} ({100 * np.exp(-losses[i]):.1f} %)",
+                note=f"true: {images.class_names[label]} ({100 * np.exp(-losses[i]):.1f} %)",
                 colour=pictures.GREEN if predicted == label else pictures.RED,
             )
         )

@@ -80,7 +80,7 @@ def predict(
             rows.append(network(batch).logits.astype("float32"))
             bar.update(len(index))
     if len(own) < share:  # the last share is short: filled up to be gathered, and cut off again
-        rows.append(paddle.zeros([share - len(own), len(images.classes)]))
+        rows.append(paddle.zeros([share - len(own), len(images.class_names)]))
     ranks.barrier()
     return ranks.gather(paddle.concat(rows))[: len(images)].numpy()
 

@@ -21,7 +21,7 @@ class CleanImages(Protocol):
     """The training images without augmentation, in the order of their index."""
 
     labels: np.ndarray  # int64 [N]
-    classes: list[str]
+    class_names: list[str]
 
     def batches(self, batch_size: int):
         """Yield `(images, index)`: normalised float32 [B, 3, H, W], the centre crop, and int64 [B]."""

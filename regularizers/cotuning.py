@@ -59,7 +59,7 @@ class CoTuning(Regularizer):
         pretrained = setup.source.head
         self.source_head = nn.Linear(*pretrained.weight.shape)
         self.source_head.set_state_dict(pretrained.state_dict())
-        shape = (len(setup.train.classes), pretrained.weight.shape[1])
+        shape = (len(setup.train.class_names), pretrained.weight.shape[1])
         # Only the hold-out of "reverse" is random.
         draw = f"-{setup.seed}" if self.relationship == "reverse" else ""
         name = f"relationship-{setup.fingerprint}-{self.relationship}-{self.temperature}{draw}.npy"
@@ -72,8 +72,10 @@ class CoTuning(Regularizer):
         train = setup.train
         probabilities = relationship.source_probabilities(Frozen(setup.source), train, self.temperature)
         if self.relationship == "direct":
-            return relationship.direct(probabilities, train.labels, train.classes)
-        return relationship.reverse(probabilities, train.labels, train.classes, generator(setup.seed, "relationship"))
+            return relationship.direct(probabilities, train.labels, train.class_names)
+        return relationship.reverse(
+            probabilities, train.labels, train.class_names, generator(setup.seed, "relationship")
+        )
 
     def loss(self, model, batch, outputs, step):
         source_targets = paddle.matmul(batch.targets, self.source_classes)

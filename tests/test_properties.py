@@ -79,11 +79,13 @@ def test_a_scan_finds_every_visible_image_and_nothing_else(tmp_path, tree):
             return
         scans.append(scan(root))
     images = scans[0]
-    assert images.classes == sorted(classes)
+    assert images.class_names == sorted(classes)
     assert set(images.paths) == set().union(*classes.values())
     assert len(set(images.paths)) == len(images)
-    assert [Path(path).parts[0] for path in images.paths] == [images.classes[label] for label in images.labels]
-    assert images.paths == [p for name in images.classes for p in sorted(q for q in images.paths if q in classes[name])]
+    assert [Path(path).parts[0] for path in images.paths] == [images.class_names[label] for label in images.labels]
+    assert images.paths == [
+        p for name in images.class_names for p in sorted(q for q in images.paths if q in classes[name])
+    ]
     assert (images.paths, images.labels.tolist()) == (scans[1].paths, scans[1].labels.tolist())
 
 
@@ -153,7 +155,7 @@ def test_fewer_classes_are_among_more_and_labels_follow_the_names(sizes, seed, c
     assert set(few_) <= set(many)
     store = type("Store", (), {"images": images})
     part = Dataset.of(store, small, few_)
-    assert [part.classes[label] for label in part.labels] == [images.paths[i].split("/")[0] for i in few_]
+    assert [part.class_names[label] for label in part.labels] == [images.paths[i].split("/")[0] for i in few_]
 
 
 @few

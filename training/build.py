@@ -46,12 +46,14 @@ class Training:
     def __init__(self, options, train: Dataset, skipped: list[str], ranks: Ranks = SINGLE_PROCESS):
         self.options, self.train, self.skipped, self.ranks = options, train, skipped, ranks
         seed_layers(options.seed)
-        self.model = build(options.model_arch, len(train.classes))
+        self.model = build(options.model_arch, len(train.class_names))
         reset_head(self.model.head, generator(options.seed, "head", 0), options.head_init)
         source = None if options.pretrained == "none" else load_source(options.pretrained, options.model_arch)
         if source:
             self._start_from(source.network)
-        self.source = {"origin": source.origin, "sha256": source.sha256, "classes": source.classes} if source else None
+        self.source = (
+            {"origin": source.origin, "sha256": source.sha256, "classes": source.num_classes} if source else None
+        )
         self.model.train()
         self.precision = Precision(options.amp)
         self.regularizer = regularizers.create(options.regularizer, **options.method)
@@ -131,7 +133,7 @@ class Training:
             "scaler": self.precision.state_dict(),
             "format_version": checkpoint.FORMAT_VERSION,
             "arch": self.options.model_arch,
-            "classes": self.train.classes,
+            "classes": self.train.class_names,
             "preprocess": self.train.store.preprocess.to_dict(),
             "regularizer": {
                 "name": self.options.regularizer,

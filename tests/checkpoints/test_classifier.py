@@ -25,7 +25,7 @@ from utils.errors import WeightsError
 )
 def test_a_checkpoint_that_says_something_else_is_refused(tmp_path, entries):
     path = write_checkpoint(tmp_path / "a.pdparams", "abcd")
-    assert classifier.load(path).classes == list("abcd")
+    assert classifier.load(path).class_names == list("abcd")
     checkpoint.save(path, {**pdparams.load(path), **entries})
     with pytest.raises(WeightsError, match="a.pdparams"):
         classifier.load(path)

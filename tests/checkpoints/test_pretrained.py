@@ -57,7 +57,7 @@ def test_official_weights_are_fetched_once_checked_and_loaded(server, tmp_path, 
     source = pretrained.load_source("imagenet", "resnet18")
     pretrained.load_source("imagenet", "resnet18")
     assert requests == ["/resnet18.pdparams"]
-    assert source.classes == 1000
+    assert source.num_classes == 1000
     assert source.sha256 == hashlib.sha256(files["resnet18.pdparams"]).hexdigest()
     assert all(np.array_equal(tensor.numpy(), state[name]) for name, tensor in source.network.state_dict().items())
     assert all(tensor.stop_gradient for tensor in source.network.parameters())
@@ -84,7 +84,7 @@ def test_a_file_placed_by_hand_needs_no_network(server, tmp_path, monkeypatch):
     official(files, tmp_path, monkeypatch)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "resnet18.pdparams").write_bytes(files["resnet18.pdparams"])
-    assert pretrained.load_source("imagenet", "resnet18").classes == 1000
+    assert pretrained.load_source("imagenet", "resnet18").num_classes == 1000
     assert requests == []
 
 
@@ -100,7 +100,7 @@ def test_plain_weights_our_checkpoints_and_the_references_are_sources(tmp_path):
         path = str(tmp_path / f"{name}.pdparams")
         paddle.save(content, path)
         source = pretrained.load_source(path, "resnet8")
-        assert source.classes == 6
+        assert source.num_classes == 6
         assert all(np.array_equal(t.numpy(), state[key].numpy()) for key, t in source.network.state_dict().items())
 
 

@@ -11,7 +11,7 @@ from utils.errors import DataError
 
 def test_classes_paths_and_labels_are_sorted(tmp_path):
     found = scan(write_folder(tmp_path, ("b", "a"), count=2))
-    assert found.classes == ["a", "b"]
+    assert found.class_names == ["a", "b"]
     assert found.paths == ["a/000.png", "a/001.png", "b/000.png", "b/001.png"]
     assert found.labels.tolist() == [0, 0, 1, 1]
     assert found.labels.dtype == np.int64
@@ -19,7 +19,7 @@ def test_classes_paths_and_labels_are_sorted(tmp_path):
 
 def test_hidden_files_and_folders_are_passed_over_and_nested_ones_found(tmp_path):
     found = scan(write_odd_folder(tmp_path))
-    assert found.classes == ["plain", "Ünïcode Öwl"]
+    assert found.class_names == ["plain", "Ünïcode Öwl"]
     assert len(found) == 8
     assert "Ünïcode Öwl/nested/cmyk.jpg" in found.paths
     assert not any("hidden" in path or "junk" in path or "notes" in path for path in found.paths)

@@ -52,8 +52,8 @@ def test_folders_are_scanned_as_classes(task):
         images = scan(task / split)
         classes = 52 if split.startswith("latin") else 24
         assert np.bincount(images.labels).tolist() == [count] * classes
-        assert images.classes == sorted(glyphs.ALPHABETS[split.split("/")[0]])
-        assert len({name.lower() for name in images.classes}) == classes
+        assert images.class_names == sorted(glyphs.ALPHABETS[split.split("/")[0]])
+        assert len({name.lower() for name in images.class_names}) == classes
 
 
 def test_every_class_is_named_after_its_letter():

@@ -18,7 +18,7 @@ from utils.errors import DataError
 @pytest.fixture
 def images(tmp_path):
     found = scan(write_folder(tmp_path, count=5))
-    return Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.classes)
+    return Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.class_names)
 
 
 def test_every_epoch_is_a_permutation_and_every_batch_full():
@@ -64,7 +64,7 @@ def test_the_evaluation_transform_equals_paddle_vision(tmp_path, keep_aspect):
     found = scan(write_odd_folder(tmp_path / "images"))
     store = CachedImages(found, Preprocess(32, 37, keep_aspect), tmp_path / "cache")
     store.prepare(range(len(found)), "")
-    ours = paddle.concat([batch for batch, _ in Dataset.of(store, found.classes).batches(3)]).numpy()
+    ours = paddle.concat([batch for batch, _ in Dataset.of(store, found.class_names).batches(3)]).numpy()
     chain = T.Compose([T.CenterCrop(32), T.ToTensor(), T.Normalize(list(MEAN), list(STD))])
     theirs = np.stack([chain(np.asarray(pixels)).numpy() for pixels in store.pixels(range(len(found)))])
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -103,7 +103,7 @@ def test_a_failure_in_the_thread_is_raised_here(tmp_path):
     (root / "cat" / "000.png").write_bytes(b"broken")
     found = scan(root)
     with pytest.raises(DataError, match="cat/000.png"):
-        list(Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.classes).batches(2))
+        list(Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.class_names).batches(2))
 
 
 def test_streamed_images_are_decoded_by_several_threads_at_once(tmp_path, monkeypatch):

@@ -46,8 +46,8 @@ def test_official_format_becomes_train_and_test(name, form, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["in", "out"]
     assert sorted(os.listdir(out)) == [RECORD, "test", "train"]
     train, test = scan(out / "train"), scan(out / "test")
-    same_classes(test, train.classes, "test", "train")
-    assert [int(each[:3]) for each in train.classes] == list(range(1, len(train.classes) + 1))
+    same_classes(test, train.class_names, "test", "train")
+    assert [int(each[:3]) for each in train.class_names] == list(range(1, len(train.class_names) + 1))
 
 
 @pytest.mark.parametrize("name", official.ALL)

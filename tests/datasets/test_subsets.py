@@ -84,12 +84,12 @@ def test_subset_restricts_and_sorts():
     images = images_of([5, 5, 5, 5])
     positions, classes = subset(images, seed=0, classes="2", total=4)
     ids = sorted(pick_classes(4, 2, 0))
-    assert classes == [images.classes[c] for c in ids]
+    assert classes == [images.class_names[c] for c in ids]
     assert np.bincount(images.labels[positions], minlength=4)[ids].tolist() == [2, 2]
     assert positions.tolist() == sorted(positions)
     everything, all_classes = subset(images, seed=0)
     assert everything.tolist() == list(range(20))
-    assert all_classes == images.classes
+    assert all_classes == images.class_names
 
 
 def test_a_written_list_brings_the_subset_back(tmp_path):
@@ -98,7 +98,7 @@ def test_a_written_list_brings_the_subset_back(tmp_path):
     (tmp_path / "list.txt").write_text("\n".join(images.paths[i] for i in positions))  # no final newline
     again, classes = subset(images, seed=99, listed=str(tmp_path / "list.txt"))
     assert again.tolist() == positions.tolist()
-    assert classes == images.classes
+    assert classes == images.class_names
 
 
 @pytest.mark.parametrize(

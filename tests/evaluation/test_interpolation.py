@@ -118,7 +118,7 @@ class Toy(nn.Layer):
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     found = scan(write_folder(tmp_path_factory.mktemp("images"), count=4))
-    return Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.classes)
+    return Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.class_names)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_outputs_that_are_all_equal_have_no_relative_loss(images):
 
 def test_one_image_is_not_enough(images, network):
     with pytest.raises(DataError, match="1 image; interpolation losses need two"):
-        Interpolation(network, Dataset.of(images.store, images.classes, np.array([4])), 4, 0)
+        Interpolation(network, Dataset.of(images.store, images.class_names, np.array([4])), 4, 0)
 
 
 def test_the_table_names_every_number(images, network):

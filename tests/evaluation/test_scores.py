@@ -43,7 +43,7 @@ def test_fewer_than_five_classes_and_ties():
 
 def test_every_image_counts_alike_whatever_the_batch_size(tmp_path):
     found = scan(write_folder(tmp_path, count=7))
-    images = Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.classes)
+    images = Dataset.of(StreamedImages(found, Preprocess(32, 37)), found.class_names)
     paddle.seed(0)
     network = build("resnet8", 3)
     results = [evaluate(network, images, size) for size in (1, 4, 8, 64)]

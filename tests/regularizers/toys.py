@@ -23,7 +23,7 @@ class ToyImages:
 
     images: np.ndarray
     labels: np.ndarray
-    classes: list
+    class_names: list
 
     def __len__(self):
         return len(self.labels)
@@ -74,7 +74,7 @@ def toy_setup(tmp_path=Path("."), classes=4, source_classes=10, arch="resnet8", 
 def toy_batch(setup: Setup, size=8, seed=0) -> Batch:
     """Return a clean batch of `size` training images."""
     index = np.random.default_rng(seed).permutation(len(setup.train))[:size]
-    targets = np.eye(len(setup.train.classes), dtype="float32")[setup.train.labels[index]]
+    targets = np.eye(len(setup.train.class_names), dtype="float32")[setup.train.labels[index]]
     images = paddle.to_tensor(setup.train.images[index])
     return Batch(images=images, targets=paddle.to_tensor(targets), index=paddle.to_tensor(index))
 

@@ -102,7 +102,7 @@ def test_the_subset_is_that_of_the_protocol(recipe, tmp_path):
         made = run(recipe, tmp_path, method)
         made.link_subset()
         found = scan(made.subset())
-        assert found.classes == folder.classes
+        assert found.class_names == folder.class_names
         assert found.paths == folder.select(chosen).paths
         for path in found.paths:
             assert os.path.samefile(made.subset() / path, folder.root / path)
