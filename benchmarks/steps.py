@@ -32,12 +32,12 @@ from datasets.loader import normalise
 from models import ARCHITECTURES, build
 from models.stages import stage_ends
 from regularizers.attention import batch_increases, fit_head
-from regularizers.losses import cross_entropy
 from regularizers.teacher import Frozen
 from training.meter import Meter
 from training.optimizer import Optimizer
-from training.options import Parser, number
+from training.step import train_step
 from utils import errors
+from utils.commandline import Parser, number
 from utils.rng import seed_layers
 
 SEED = 0
@@ -161,19 +161,9 @@ class Run:
         self.meter, self.done = Meter(), 0
 
     def step(self) -> None:
-        """Make one update: the body of the loop of `finetune.py`."""
-        step, model, regularizer, optimizer = self.done, self.model, self.regularizer, self.optimizer
-        seed_layers(SEED, step)
-        batch = regularizer.transform(self.batch, step)
-        outputs = optimizer.precision.forward(model, batch.images)
-        terms = {"ce": cross_entropy(outputs.logits, batch.targets)}
-        terms.update(regularizer.loss(model, batch, outputs, step))
-        optimizer.backward(sum(terms.values()))
-        optimizer.sync_gradients()
-        regularizer.after_backward(model, step)
-        optimizer.step()
-        regularizer.after_step(model, step)
-        self.meter.add(step, terms, outputs.logits, batch)
+        """Make one update."""
+        seed_layers(SEED, self.done)
+        train_step(self.model, self.regularizer, self.optimizer, self.meter, self.batch, self.done)
         self.done += 1
 
 

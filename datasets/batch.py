@@ -46,8 +46,8 @@ class Batch:
     index: paddle.Tensor
     mix: Mix | None = None
 
-    def parts(self, count: int) -> Iterator[Batch]:
-        """Yield the batch in `count` parts of equal size, which its size must allow; their `mix` is the whole one's."""
+    def micro_batches(self, count: int) -> Iterator[Batch]:
+        """Yield `count` micro-batches of equal size, which divides the batch's; their `mix` is the whole batch's."""
         if count == 1:
             yield self
             return

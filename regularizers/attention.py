@@ -26,8 +26,8 @@ import paddle.nn.functional as F
 from paddle import nn
 from tqdm import tqdm
 
+from datasets.loader import Dataset
 from models.stages import StageEnd, Taps
-from regularizers.base import CleanImages
 from regularizers.linear import BATCH, logistic_regression, of_clean_images
 
 HEAD_DECAY = 1e-4  # the official weight decay
@@ -45,7 +45,7 @@ def channel_attention(increases: np.ndarray) -> np.ndarray:
 
 @paddle.no_grad()
 def loss_increases(
-    network: nn.Layer, train: CleanImages, ends: list[StageEnd], count: int, rng: np.random.Generator
+    network: nn.Layer, train: Dataset, ends: list[StageEnd], count: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Return for each of `ends` how much the mean cross-entropy grows without each filter, float64 [C].
 

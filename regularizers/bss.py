@@ -15,9 +15,12 @@ Differs from the official code: that, and a bss_k above m means all m values.
 from __future__ import annotations
 
 import paddle
+from paddle import nn
 
+from datasets.batch import Batch
+from models.outputs import Outputs
 from regularizers import validate
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements
 
 
 def smallest_singular_values(features: paddle.Tensor, k: int) -> paddle.Tensor:
@@ -44,15 +47,18 @@ class BSS(Regularizer):
         bss_k: how many of the smallest singular values are penalised.
     """
 
-    acts_on_backbone = True
-    whole_batch = "its term is a singular value of the features of all images"
-    terms = ("bss",)
-
     def __init__(self, *, bss_lambda: float = 1e-3, bss_k: int = 1):
         super().__init__()
         validate.not_negative(bss_lambda=bss_lambda)
         validate.count(bss_k=bss_k)
         self.bss_lambda, self.bss_k = bss_lambda, bss_k
 
-    def loss(self, model, batch, outputs, step):
+    def requirements(self) -> Requirements:
+        return Requirements(
+            backbone="regularized",
+            whole_batch="its term is a singular value of the features of all images",
+            terms=("bss",),
+        )
+
+    def loss(self, model: nn.Layer, batch: Batch, outputs: Outputs, step: int) -> dict[str, paddle.Tensor]:
         return {"bss": self.bss_lambda * smallest_singular_values(outputs.features, self.bss_k)}

@@ -19,8 +19,10 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from datasets.batch import Batch
+from models.outputs import Outputs
 from regularizers import validate
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements, Setup
 from regularizers.losses import cross_entropy
 from regularizers.teacher import Frozen
 from utils.files import cached_array
@@ -38,10 +40,6 @@ class CoTuning(Regularizer):
             of torchvision's ResNet-50 (official); 1 leaves the logits as they are.
     """
 
-    needs_source = True
-    acts_on_backbone = True
-    terms = ("cot",)
-
     def __init__(
         self,
         *,
@@ -55,7 +53,10 @@ class CoTuning(Regularizer):
         validate.positive(temperature=temperature)
         self.cot_lambda, self.relationship, self.temperature = cot_lambda, relationship, temperature
 
-    def prepare(self, setup):
+    def requirements(self) -> Requirements:
+        return Requirements(source=True, backbone="regularized", terms=("cot",))
+
+    def prepare(self, setup: Setup) -> None:
         pretrained = setup.source.head
         self.source_head = nn.Linear(*pretrained.weight.shape)
         self.source_head.set_state_dict(pretrained.state_dict())
@@ -66,7 +67,7 @@ class CoTuning(Regularizer):
         matrix = cached_array(setup.cache_dir / name, shape, lambda: self._relate(setup))
         self.register_buffer("source_classes", paddle.to_tensor(matrix.astype("float32")))
 
-    def _relate(self, setup) -> np.ndarray:
+    def _relate(self, setup: Setup) -> np.ndarray:
         from regularizers import relationship  # here, for it imports scikit-learn: a second that only this needs
 
         train = setup.train
@@ -77,6 +78,6 @@ class CoTuning(Regularizer):
             probabilities, train.labels, train.class_names, generator(setup.seed, "relationship")
         )
 
-    def loss(self, model, batch, outputs, step):
+    def loss(self, model: nn.Layer, batch: Batch, outputs: Outputs, step: int) -> dict[str, paddle.Tensor]:
         source_targets = paddle.matmul(batch.targets, self.source_classes)
         return {"cot": self.cot_lambda * cross_entropy(self.source_head(outputs.features), source_targets)}

@@ -17,9 +17,9 @@ from dataclasses import replace
 import numpy as np
 import paddle
 
-from datasets.batch import Mix
+from datasets.batch import Batch, Mix
 from regularizers import validate
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements, Setup
 from utils.rng import generator
 
 
@@ -41,18 +41,19 @@ class CutMix(Regularizer):
         cutmix_prob: the share of the batches that are cut; the others stay clean.
     """
 
-    mixes = True
-
     def __init__(self, *, cutmix_alpha: float = 1.0, cutmix_prob: float = 0.5):
         super().__init__()
         validate.positive(cutmix_alpha=cutmix_alpha)
         validate.share(cutmix_prob=cutmix_prob)
         self.cutmix_alpha, self.cutmix_prob = cutmix_alpha, cutmix_prob
 
-    def prepare(self, setup):
+    def requirements(self) -> Requirements:
+        return Requirements(mixes=True)
+
+    def prepare(self, setup: Setup) -> None:
         self.seed = setup.seed
 
-    def transform(self, batch, step):
+    def transform(self, batch: Batch, step: int) -> Batch:
         rng = generator(self.seed, "mix", step)
         if rng.random() >= self.cutmix_prob:
             return batch

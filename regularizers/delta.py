@@ -21,11 +21,14 @@ from typing import Literal
 
 import numpy as np
 import paddle
+from paddle import nn
 
+from datasets.batch import Batch
+from models.outputs import Outputs
 from models.stages import Taps, stage_ends
 from regularizers import validate
 from regularizers.attention import channel_attention, loss_increases
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements, Setup
 from regularizers.teacher import Frozen
 from utils.files import cached_array
 from utils.rng import generator
@@ -56,10 +59,6 @@ class DELTA(Regularizer):
         attention_batches: how many times `batch_size` training images are measured.
     """
 
-    needs_source = True
-    acts_on_backbone = True
-    terms = ("delta", "delta_head")
-
     def __init__(
         self,
         *,
@@ -76,12 +75,15 @@ class DELTA(Regularizer):
         validate.count(attention_batches=attention_batches)
         self.delta_lambda, self.delta_form, self.delta_head_lambda = delta_lambda, delta_form, delta_head_lambda
         self.attention, self.attention_batches = attention, attention_batches
-        if delta_form == "official" or attention == "computed":
-            self.needs_stages = "any other network needs --delta_form smile and --attention uniform"
 
-    def prepare(self, setup):
+    def requirements(self) -> Requirements:
+        by_stage = self.delta_form == "official" or self.attention == "computed"
+        stages = "any other network needs --delta_form smile and --attention uniform" if by_stage else ""
+        return Requirements(source=True, backbone="regularized", stages=stages, terms=("delta", "delta_head"))
+
+    def prepare(self, setup: Setup) -> None:
         self.source = Frozen(setup.source, setup.precision)
-        self.strength = self.delta_lambda * setup.parts  # whose sums are averaged
+        self.strength = self.delta_lambda * setup.micro_batches  # whose sums are averaged
         if self.delta_form == "official":
             self.taps = Taps([end.conv for end in stage_ends(setup.model)])
             self.source_convs = [end.conv for end in stage_ends(setup.source)]
@@ -102,10 +104,10 @@ class DELTA(Regularizer):
         """The weights of the channels of each map that is compared, [C] each."""
         return list(self._buffers.values())
 
-    def _increases(self, setup, channels) -> list[np.ndarray]:
+    def _increases(self, setup: Setup, channels: list[int]) -> list[np.ndarray]:
         ends, count = stage_ends(setup.source)[-len(channels) :], self.attention_batches * setup.batch_size
 
-        def compute():
+        def compute() -> np.ndarray:
             rng = generator(setup.seed, "attention")
             return np.concatenate(loss_increases(setup.source, setup.train, ends, count, rng))
 
@@ -113,7 +115,7 @@ class DELTA(Regularizer):
         increases = cached_array(setup.cache_dir / name, (sum(channels),), compute)
         return np.split(increases, np.cumsum(channels)[:-1])
 
-    def loss(self, model, batch, outputs, step):
+    def loss(self, model: nn.Layer, batch: Batch, outputs: Outputs, step: int) -> dict[str, paddle.Tensor]:
         if self.delta_form == "official":
             student = [returned for _, returned in self.taps.take()]
             with Taps(self.source_convs) as taps:

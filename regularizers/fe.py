@@ -9,20 +9,16 @@ momentum is not Nesterov's either, for this method alone.
 
 from __future__ import annotations
 
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements, Setup
 
 
 class FE(Regularizer):
     """Train the head alone."""
 
-    needs_source = True
+    def requirements(self) -> Requirements:
+        return Requirements(source=True, backbone="frozen")
 
-    def conflict(self, other):
-        if other.acts_on_backbone:
-            return "one freezes the backbone that the other acts on"
-        return super().conflict(other)
-
-    def prepare(self, setup):
+    def prepare(self, setup: Setup) -> None:
         for name, tensor in setup.model.named_parameters():
             if not name.startswith(f"{setup.model.head_name}."):
                 tensor.stop_gradient = True

@@ -8,11 +8,11 @@ Differs from the reference: its second decay of the heads, `cls_lambda`, is an o
 auxiliary head is built that nothing would train.
 """
 
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements
 
 
 class L2(Regularizer):
     """Add nothing: cross-entropy and weight decay alone."""
 
-    def conflict(self, other):
-        return "plain fine-tuning is the ground of every method and adds nothing to one"
+    def requirements(self) -> Requirements:
+        return Requirements(alone="plain fine-tuning is part of every method and adds nothing to one")

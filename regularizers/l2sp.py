@@ -2,8 +2,7 @@
 
     loss = CE + sp_lambda / 2 * sum_backbone ||p - p0||_F^2 + sp_head_lambda / 2 * sum_head ||p||_F^2
 
-p0 are the pretrained weights; sums are over tensors and elements, nothing is averaged. The penalty needs no graph: its
-gradient, sp_lambda * (p - p0) and sp_head_lambda * p, is added to the one of the other terms after the backward pass.
+p0 are the pretrained weights; sums are over tensors and elements, nothing is averaged.
 
 Differs from the official code: that decays convolution kernels only (`sp_bn` False), has no other decay (`--wd 0`),
 sp_lambda 0.1 and sp_head_lambda 0.01. The defaults are those of SMILE's authors in PyTorch, for whom 1e-3 holds for
@@ -12,10 +11,15 @@ birds and aircraft (cars: 1e-4) and the optimizer's own decay goes on beside the
 
 from __future__ import annotations
 
-import paddle
+from collections.abc import Iterator
 
+import paddle
+from paddle import nn
+
+from datasets.batch import Batch
+from models.outputs import Outputs
 from regularizers import validate
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements, Setup
 from training.optimizer import trained
 
 
@@ -28,15 +32,15 @@ class L2SP(Regularizer):
         sp_bn: whether batch normalisation's scale and shift and the biases of the backbone are pulled too.
     """
 
-    needs_source = True
-    acts_on_backbone = True
-
     def __init__(self, *, sp_lambda: float = 1e-3, sp_head_lambda: float = 0.0, sp_bn: bool = True):
         super().__init__()
         validate.not_negative(sp_lambda=sp_lambda, sp_head_lambda=sp_head_lambda)
         self.sp_lambda, self.sp_head_lambda, self.sp_bn = sp_lambda, sp_head_lambda, sp_bn
 
-    def prepare(self, setup):
+    def requirements(self) -> Requirements:
+        return Requirements(source=True, backbone="regularized", terms=("sp",))
+
+    def prepare(self, setup: Setup) -> None:
         source = dict(setup.source.named_parameters())
         head = f"{setup.model.head_name}."
         # The source is frozen, so its own tensors serve; in a plain dictionary no checkpoint reaches them.
@@ -46,21 +50,14 @@ class L2SP(Regularizer):
             if not name.startswith(head) and (self.sp_bn or tensor.ndim > 1)
         }
 
-    @paddle.no_grad()
-    def after_backward(self, model, step):
-        for tensor, strength, distance in self._pulls(model):
-            if tensor.grad is not None:
-                tensor.grad.add_(strength * distance)
+    def loss(self, model: nn.Layer, batch: Batch, outputs: Outputs, step: int) -> dict[str, paddle.Tensor]:
+        pulls = list(self._pulls(model))
+        return {"sp": paddle.add_n([0.5 * strength * paddle.square(gap).sum() for strength, gap in pulls])}
 
-    @paddle.no_grad()
-    def report(self, model):
-        values = [0.5 * strength * paddle.square(distance).sum() for _, strength, distance in self._pulls(model)]
-        return {"sp": paddle.add_n(values)}
-
-    def _pulls(self, model):
-        """Yield each tensor that is pulled, how strongly, and its distance from where it is pulled to."""
+    def _pulls(self, model: nn.Layer) -> Iterator[tuple[float, paddle.Tensor]]:
+        """Yield the strength of each pull and the distance of its tensor from where it is pulled to."""
         for name, tensor in trained(model).items():
             if name in self.start:
-                yield tensor, self.sp_lambda, tensor - self.start[name]
+                yield self.sp_lambda, tensor - self.start[name]
             elif self.sp_head_lambda and name.startswith(f"{model.head_name}."):
-                yield tensor, self.sp_head_lambda, tensor
+                yield self.sp_head_lambda, tensor

@@ -9,12 +9,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
-from regularizers.base import CleanImages
+from datasets.loader import Dataset
 
 BATCH = 64  # images in a forward pass
 
 
-def of_clean_images(source, train: CleanImages, name: str) -> np.ndarray:
+def of_clean_images(source, train: Dataset, name: str) -> np.ndarray:
     """Return the output `name` ("features", "logits") of `source` for every image in order, float64 [N, ...]."""
     rows = []
     with tqdm(total=len(train.labels), desc=f"source {name}", unit="image", disable=None, leave=False) as bar:

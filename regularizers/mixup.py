@@ -16,7 +16,7 @@ import paddle
 
 from datasets.batch import Batch, Mix
 from regularizers import validate
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements, Setup
 from utils.rng import generator
 
 
@@ -41,15 +41,16 @@ class Mixup(Regularizer):
         alpha: of Beta(alpha, alpha); 0.2 in the reference and in the authors' code.
     """
 
-    mixes = True
-
     def __init__(self, *, alpha: float = 0.2):
         super().__init__()
         validate.not_negative(alpha=alpha)
         self.alpha = alpha
 
-    def prepare(self, setup):
+    def requirements(self) -> Requirements:
+        return Requirements(mixes=True)
+
+    def prepare(self, setup: Setup) -> None:
         self.seed = setup.seed
 
-    def transform(self, batch, step):
+    def transform(self, batch: Batch, step: int) -> Batch:
         return mix_batch(batch, generator(self.seed, "mix", step), self.alpha)

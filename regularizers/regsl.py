@@ -29,9 +29,12 @@ import re
 
 import paddle
 import paddle.nn.functional as F
+from paddle import nn
 
+from datasets.batch import Batch
+from models.outputs import Outputs
 from regularizers import validate
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements, Setup
 from regularizers.losses import cross_entropies
 from training.optimizer import trained
 
@@ -58,10 +61,6 @@ class RegSL(Regularizer):
         reweight_temp: how evenly they are weighed at first; 2 in the official documentation, 1 in its script.
     """
 
-    needs_source = True
-    acts_on_backbone = True
-    needs_stages = "the distances are those of its stages"
-
     def __init__(
         self,
         *,
@@ -82,10 +81,17 @@ class RegSL(Regularizer):
         self.distance, self.head_distance, self.distance_growth = distance, head_distance, distance_growth
         self.self_label, self.label_threshold = self_label, label_threshold
         self.correct_epoch, self.reweight_epoch, self.reweight_temp = correct_epoch, reweight_epoch, reweight_temp
-        self.terms = ("ce",) if self_label else ()
-        self.whole_batch = "self_label weighs the images against one another" if self_label else ""
 
-    def prepare(self, setup):
+    def requirements(self) -> Requirements:
+        return Requirements(
+            source=True,
+            backbone="regularized",
+            stages="the distances are those of its stages",
+            whole_batch="self_label weighs the images against one another" if self.self_label else "",
+            terms=("ce",) if self.self_label else (),
+        )
+
+    def prepare(self, setup: Setup) -> None:
         source = dict(setup.source.named_parameters())
         tensors = trained(setup.model)
         bounds = {name: self._bound(STAGE.match(name)) for name in tensors if STAGE.match(name)}
@@ -116,7 +122,7 @@ class RegSL(Regularizer):
         return gammas, paddle.sqrt(variances + EPSILON)
 
     @paddle.no_grad()
-    def after_step(self, model, step):
+    def after_step(self, model: nn.Layer, step: int) -> None:
         """Bring every layer back into its ball, without waiting for the device; what is inside stays bit for bit."""
         tensors = dict(model.named_parameters())
         gaps = [tensors[name] - start for name, start in self.start.items()]
@@ -132,7 +138,7 @@ class RegSL(Regularizer):
         for name, part in zip(self.norms, paddle.split(change, self.sizes)):
             tensors[f"{name}.weight"].add_(part)
 
-    def loss(self, model, batch, outputs, step):
+    def loss(self, model: nn.Layer, batch: Batch, outputs: Outputs, step: int) -> dict[str, paddle.Tensor]:
         if not self.self_label:
             return {}
         logits = outputs.logits.astype("float32")

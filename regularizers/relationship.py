@@ -21,7 +21,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from tqdm import tqdm
 
-from regularizers.base import CleanImages
+from datasets.loader import Dataset
 from regularizers.linear import logistic_regression, of_clean_images
 from regularizers.teacher import Frozen
 from utils.errors import UsageError, names
@@ -29,7 +29,7 @@ from utils.errors import UsageError, names
 STRENGTHS = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 
 
-def source_probabilities(source: Frozen, train: CleanImages, temperature: float) -> np.ndarray:
+def source_probabilities(source: Frozen, train: Dataset, temperature: float) -> np.ndarray:
     """Return softmax(temperature * logits) of the clean images in order, float64 [N, K_s]."""
     return softmax(temperature * of_clean_images(source, train, "logits"), axis=1)
 

@@ -13,10 +13,11 @@ after the optimizer's step, not between the forward and the backward pass.
 
 from __future__ import annotations
 
+from paddle import nn
+
 from models.heads import reset_head
 from regularizers import validate
-from regularizers.base import Regularizer
-from utils.errors import UsageError
+from regularizers.base import Regularizer, Requirements, Setup
 from utils.rng import generator
 
 
@@ -33,14 +34,13 @@ class RIFLE(Regularizer):
         validate.count(reinits=reinits)
         self.reinits = reinits
 
-    def check(self, total_steps):
-        if self.reinits > total_steps:
-            raise UsageError(f"--reinits {self.reinits} is more than --max_iters {total_steps}; accepted is up to that")
+    def requirements(self) -> Requirements:
+        return Requirements(steps=(self.reinits, f"--reinits {self.reinits} divides the run into as many parts"))
 
-    def prepare(self, setup):
+    def prepare(self, setup: Setup) -> None:
         self.seed, self.head_init, self.total_steps = setup.seed, setup.head_init, setup.total_steps
 
-    def after_step(self, model, step):
+    def after_step(self, model: nn.Layer, step: int) -> None:
         done = step + 1
         if done % (self.total_steps // self.reinits) == 0 and done < self.total_steps:
             reset_head(model.head, generator(self.seed, "head", done), self.head_init)

@@ -17,15 +17,17 @@ that `clean_tail` would leave without a SMILE step is refused; the heads' second
 
 from __future__ import annotations
 
+import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from datasets.batch import Batch
+from models.outputs import Outputs
 from regularizers import validate
-from regularizers.base import Regularizer
+from regularizers.base import Regularizer, Requirements, Setup
 from regularizers.losses import cross_entropy, frobenius_norm
 from regularizers.mixup import mix_batch
 from regularizers.teacher import MeanTeacher
-from utils.errors import UsageError
 from utils.rng import generator
 
 
@@ -42,12 +44,6 @@ class SMILE(Regularizer):
             authors' PyTorch code: no).
         clean_tail: the last steps, which are plain fine-tuning on clean images.
     """
-
-    needs_source = True
-    mixes = True
-    acts_on_backbone = True
-    whole_batch = "its term fea is a norm over the maps of all images"
-    terms = ("fea", "aux")
 
     def __init__(
         self,
@@ -70,14 +66,18 @@ class SMILE(Regularizer):
         self.ema_decay, self.ema_every, self.ema_bn_stats = ema_decay, ema_every, ema_bn_stats
         self.clean_tail = clean_tail
 
-    def check(self, total_steps):
-        if total_steps <= self.clean_tail:
-            raise UsageError(
-                f"--max_iters {total_steps} leaves no SMILE step: the last --clean_tail {self.clean_tail} are plain "
-                f"fine-tuning; give more iterations or a shorter tail, down to 0"
-            )
+    def requirements(self) -> Requirements:
+        tail = f"the last --clean_tail {self.clean_tail} are plain fine-tuning, accepted is a tail from 0"
+        return Requirements(
+            source=True,
+            mixes=True,
+            backbone="regularized",
+            whole_batch="its term fea is a norm over the maps of all images",
+            steps=(self.clean_tail + 1, tail),
+            terms=("fea", "aux"),
+        )
 
-    def prepare(self, setup):
+    def prepare(self, setup: Setup) -> None:
         self.seed, self.ranks = setup.seed, setup.ranks
         self.first_clean = setup.total_steps - self.clean_tail
         self.teacher = MeanTeacher(setup.source, self.ema_bn_stats, setup.precision)
@@ -85,12 +85,12 @@ class SMILE(Regularizer):
         self.aux_head = nn.Linear(*source_head.weight.shape)
         self.aux_head.set_state_dict(source_head.state_dict())
 
-    def transform(self, batch, step):
+    def transform(self, batch: Batch, step: int) -> Batch:
         if step >= self.first_clean:
             return batch
         return mix_batch(batch, generator(self.seed, "mix", step), self.alpha)
 
-    def loss(self, model, batch, outputs, step):
+    def loss(self, model: nn.Layer, batch: Batch, outputs: Outputs, step: int) -> dict[str, paddle.Tensor]:
         if step >= self.first_clean:
             return {}
         taught = self.teacher(batch.mix.images)
@@ -102,6 +102,6 @@ class SMILE(Regularizer):
             "aux": self.aux_lambda * cross_entropy(self.aux_head(outputs.features), source_classes),
         }
 
-    def after_step(self, model, step):
+    def after_step(self, model: nn.Layer, step: int) -> None:
         if step < self.first_clean and step % self.ema_every == 0 and self.ema_decay < 1:
             self.teacher.update(model, self.ema_decay)

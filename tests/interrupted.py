@@ -14,6 +14,7 @@ from utils import startup  # noqa: F401
 import finetune
 import regularizers
 from tests.scripts import tiny
+from training.step import train_step
 
 SHORT = {
     "clean_tail": 2,
@@ -29,17 +30,21 @@ class Crash(BaseException):
     """Ends a run as a power cut would: nothing is saved after it."""
 
 
+def crashing(after: int, crash: BaseException):
+    """Return a `train_step` that ends in `crash` after so many updates."""
+
+    def step_or_crash(model, regularizer, optimizer, meter, batch, step):
+        if step == after:
+            raise crash
+        return train_step(model, regularizer, optimizer, meter, batch, step)
+
+    return step_or_crash
+
+
 def main(mode: str, folder: str, source: str, *names: str) -> None:
     """Train each of `names` for 9 steps, saving every third; "crash" ends each one after step 5."""
     if mode == "crash":
-        look = finetune.look
-
-        def crashing(options, training, evaluation, log, done, *more):
-            if done == 5:
-                raise Crash
-            return look(options, training, evaluation, log, done, *more)
-
-        finetune.look = crashing
+        finetune.train_step = crashing(5, Crash())
     save = "whole" if mode == "whole" else "half"
     for name in names:
         own = regularizers.arguments(name)

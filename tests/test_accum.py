@@ -11,6 +11,7 @@ import models
 from checkpoints import pdparams
 from datasets.batch import Batch
 from models import build
+from tests.interrupted import crashing
 from tests.pictures import write_folder
 from tests.scripts import tiny
 from tests.test_ranks import run
@@ -41,8 +42,8 @@ def train(save, name, *flags):
 def test_the_parts_are_the_batch():
     rows = paddle.arange(12)
     batch = Batch(images=rows * 1.0, targets=rows + 100, index=rows)
-    assert next(batch.parts(1)) is batch
-    parts = list(batch.parts(3))
+    assert next(batch.micro_batches(1)) is batch
+    parts = list(batch.micro_batches(3))
     assert [part.index.tolist() for part in parts] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
     assert parts[1].images.tolist() == [4, 5, 6, 7]
     assert parts[2].targets.tolist() == [108, 109, 110, 111]
@@ -76,15 +77,8 @@ def test_without_batch_statistics_parts_change_nothing(work, name):
 
 def test_an_interrupted_run_resumes_to_the_same_bits(work, monkeypatch):
     train("whole", "mixup", "--accum", 2, "--print_frequency", 4)
-    look = finetune.look
-
-    def crashing(options, training, evaluation, log, done, *more):
-        if done == 4:
-            raise KeyboardInterrupt
-        return look(options, training, evaluation, log, done, *more)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(finetune, "look", crashing)
+        patch.setattr(finetune, "train_step", crashing(4, KeyboardInterrupt()))
         train("half", "mixup", "--accum", 2, "--print_frequency", 4)
     with pytest.raises(UsageError, match="--accum 2 is now 4"):
         train("half", "mixup", "--accum", 4, "--print_frequency", 4, "--resume")

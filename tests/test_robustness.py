@@ -25,11 +25,12 @@ from datasets import splits
 from models import build
 from tests.checkpoints.test_pdparams import CALLS
 from tests.faults import Changes, failing
-from tests.interrupted import SHORT, Crash
+from tests.interrupted import SHORT, Crash, crashing
 from tests.pictures import write_folder
 from tests.scripts import ROOT, run, tiny
 from tests.test_resume import flat
 from training.optimizer import Optimizer
+from training.step import train_step
 from utils import errors
 
 pytestmark = pytest.mark.slow
@@ -86,19 +87,12 @@ def assert_same_weights(first, second):
 
 def interrupt(flags, step):
     """Train up to a crash in step number `step`."""
-    look = finetune.look
-
-    def crashing(options, training, evaluation, log, done, batch):
-        if done == step:
-            raise Crash
-        return look(options, training, evaluation, log, done, batch)
-
-    finetune.look = crashing
+    finetune.train_step = crashing(step, Crash())
     try:
         with pytest.raises(Crash):
             finetune.main([str(flag) for flag in flags])
     finally:
-        finetune.look = look
+        finetune.train_step = train_step
 
 
 def assert_whole_files(folder):

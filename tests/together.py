@@ -8,6 +8,7 @@ the network and of the method's state beside the run's files.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import sys
@@ -59,27 +60,28 @@ class Plain(nn.Layer):
         return Outputs(self.fc(features), features, (coarse, fine))
 
 
-def digest(training) -> str:
-    """Return the sha256 of everything a checkpoint of `training` would hold of the networks."""
+def digest(*layers) -> str:
+    """Return the sha256 of everything that a checkpoint would hold of `layers`."""
     value = hashlib.sha256()
-    for layer in (training.model, training.regularizer):
+    for layer in layers:
         for name, tensor in layer.state_dict().items():
             value.update(name.encode() + tensor.numpy().tobytes())
     return value.hexdigest()
+
+
+def noting(train_step, base, model, regularizer, optimizer, *more):
+    """Make an update and write the digest of what it led to into a file of this rank."""
+    batch = train_step(model, regularizer, optimizer, *more)
+    with open(f"{base}.{optimizer.ranks.rank}.sha256", "w") as file:
+        file.write(digest(model, regularizer))
+    return batch
 
 
 def main(network: str, folder: str, source: str, *names: str) -> None:
     """Train each of `names` for 6 steps, every one of them logged and scored."""
     if network == "plain":
         models.ARCHITECTURES["resnet8"] = Plain
-    look = finetune.look
-
-    def looking(options, training, evaluation, log, done, *more):
-        with open(f"{folder}/{options.run}.{training.ranks.rank}.sha256", "w") as file:
-            file.write(digest(training))
-        return look(options, training, evaluation, log, done, *more)
-
-    finetune.look = looking
+    step = finetune.train_step
     if not os.path.exists(source):
         paddle.seed(0)
         paddle.save(models.build("resnet8", 5).state_dict(), source)
@@ -88,6 +90,7 @@ def main(network: str, folder: str, source: str, *names: str) -> None:
         flags = [word for key, value in SHORT.items() if key in own for word in (f"--{key}", value)]
         places = ["--save", folder, "--log_dir", f"{folder}/curves", "--cache_dir", f"{folder}/cache"]
         often = ["--eval_frequency", 1, "--print_frequency", 1, "--pretrained", source]
+        finetune.train_step = functools.partial(noting, step, f"{folder}/dataset_{name}")
         finetune.main(tiny("--regularizer", name, *flags, *often, *places))
 
 

@@ -1,40 +1,68 @@
-"""Everything a run trains, built from its options, saved and restored as one."""
+"""What a run consists of: network, method, optimizer and measurements, built from its options."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import paddle
+from paddle import nn
 
 import regularizers
-from checkpoints import checkpoint
-from checkpoints.pretrained import load_source
-from datasets import splits
+from checkpoints.pretrained import Source, load_source
 from datasets.cache import fingerprint
 from datasets.loader import Dataset
-from models import build
+from models import build as build_network
 from models.heads import reset_head
 from training.meter import Meter, Stopwatch
 from training.optimizer import Optimizer
+from training.options import Options
 from utils.distributed import SINGLE_PROCESS, Ranks
-from utils.errors import Diverged, UsageError, names
 from utils.precision import Precision
-from utils.provenance import versions
 from utils.rng import generator, seed_layers
 
-# options that may differ when a run is resumed: they cannot change its result
-FREE = {
-    *("gpu", "save", "log_dir", "cache", "cache_dir", "save_frequency"),
-    *("resume", "overwrite", "dry_run", "check_data", "embedded"),
-}
+
+@dataclass
+class Run:
+    """A run between two updates.
+
+    Attributes:
+        options: its options.
+        train: the training images.
+        skipped: a line for each image that was left out because it cannot be read.
+        source: origin, sha256 and number of classes of the pretrained weights; None without.
+        model: the network that is fine-tuned, in training mode.
+        regularizer: the method, prepared.
+        optimizer: of all that both train.
+        ranks: the processes of the run.
+        meter: loss terms and training accuracy since the last report.
+        watch: where the time goes.
+        best: updates and accuracy of the best evaluation.
+    """
+
+    options: Options
+    train: Dataset
+    skipped: list[str]
+    source: dict[str, Any] | None
+    model: nn.Layer
+    regularizer: regularizers.Regularizer
+    optimizer: Optimizer
+    ranks: Ranks
+    meter: Meter
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "acc": -1.0})
+
+    def images_per_second(self, steps: int) -> float:
+        """Return the training images seen in `steps` updates over the time they took, evaluations included."""
+        return steps * self.options.batch_size / self.watch.seconds
 
 
-class Training:
-    """The network, the method and the optimizer of a run.
+def build(options: Options, train: Dataset, skipped: list[str], ranks: Ranks = SINGLE_PROCESS) -> Run:
+    """Build a run at its beginning.
 
     Args:
-        options: of the command line.
+        options: of the run.
         train: the training images, decoded.
         skipped: a line for each image that was left out because it cannot be read.
         ranks: the processes of the run.
@@ -42,143 +70,51 @@ class Training:
     Raises:
         WeightsError: the pretrained weights are absent, damaged or do not fit.
     """
-
-    def __init__(self, options, train: Dataset, skipped: list[str], ranks: Ranks = SINGLE_PROCESS):
-        self.options, self.train, self.skipped, self.ranks = options, train, skipped, ranks
-        seed_layers(options.seed)
-        self.model = build(options.model_arch, len(train.class_names))
-        reset_head(self.model.head, generator(options.seed, "head", 0), options.head_init)
-        source = None if options.pretrained == "none" else load_source(options.pretrained, options.model_arch)
-        if source:
-            self._start_from(source.network)
-        self.source = (
-            {"origin": source.origin, "sha256": source.sha256, "classes": source.num_classes} if source else None
-        )
-        self.model.train()
-        self.precision = Precision(options.amp)
-        self.regularizer = regularizers.create(options.regularizer, **options.method)
-        self.regularizer.prepare(self._setup(source))
-        self.optimizer = Optimizer(
-            self.model,
-            self.regularizer,
-            lr=options.lr,
-            wd=options.wd,
-            cls_lambda=options.cls_lambda,
-            head_lr_mult=options.head_lr_mult,
-            lr_drop=options.lr_drop,
-            precision=self.precision,
-            ranks=ranks,
-            accum=options.accum,
-        )
-        self.meter = Meter(ranks)
-        self.best = {"step": 0, "acc": -1.0}
-        self.watch = Stopwatch()
-
-    def _start_from(self, source) -> None:
-        own = self.model.state_dict()
-        for name, tensor in source.state_dict().items():
-            if not name.startswith(f"{source.head_name}."):
+    seed_layers(options.seed)
+    model = build_network(options.model_arch, len(train.class_names))
+    reset_head(model.head, generator(options.seed, "head", 0), options.head_init)
+    source = None if options.pretrained == "none" else load_source(options.pretrained, options.model_arch)
+    if source:
+        own = model.state_dict()
+        for name, tensor in source.network.state_dict().items():
+            if not name.startswith(f"{model.head_name}."):
                 own[name].set_value(tensor)
+    model.train()
+    precision = Precision(options.amp)
+    regularizer = regularizers.create(options.regularizer, **options.method)
+    regularizer.prepare(_setup(options, train, ranks, precision, model, source))
+    optimizer = Optimizer(
+        model,
+        regularizer,
+        lr=options.lr,
+        wd=options.wd,
+        cls_lambda=options.cls_lambda,
+        head_lr_mult=options.head_lr_mult,
+        lr_drop=options.lr_drop,
+        precision=precision,
+        ranks=ranks,
+        accum=options.accum,
+    )
+    about = {"origin": source.origin, "sha256": source.sha256, "classes": source.num_classes} if source else None
+    return Run(options, train, skipped, about, model, regularizer, optimizer, ranks, Meter(ranks))
 
-    def _setup(self, source) -> regularizers.Setup:
-        options, store = self.options, self.train.store
-        files = fingerprint(store.images.select(self.train.positions), store.preprocess)
-        weights = source.sha256 if source else "none"
-        return regularizers.Setup(
-            model=self.model,
-            source=source.network if source else None,
-            train=self.train,
-            total_steps=options.max_iters,
-            batch_size=options.batch_size,
-            seed=options.seed,
-            head_init=options.head_init,
-            cache_dir=Path(options.cache_dir) / "methods",
-            precision=self.precision,
-            ranks=self.ranks,
-            accum=options.accum,
-            fingerprint=hashlib.sha256(f"{weights} {files} {options.image_size}".encode()).hexdigest(),
-        )
 
-    def images_per_second(self, steps: int) -> float:
-        """Return the training images seen in `steps` updates over the time they took, evaluations included."""
-        return steps * self.options.batch_size / self.watch.seconds
-
-    def save(self, path: Path, step: int) -> None:
-        """Write a checkpoint after update number `step`, counted from 0: the reference's keys first.
-
-        All ranks hold the same and call this together; the first one writes.
-
-        Raises:
-            Diverged: a weight is no longer a finite number; the file that was there stays.
-        """
-        pending = self.meter.state()
-        with self.watch.exclude():
-            self._finite(step)
-            if self.ranks.first:
-                checkpoint.save(path, self._content(step, pending))
-            self.ranks.barrier()
-
-    def _finite(self, step: int) -> None:
-        for name, tensor in self.optimizer.parameters.items():
-            if not paddle.isfinite(tensor).all().item():
-                raise Diverged(f"the weight {name} is no finite number after step {step + 1}; try a smaller --lr")
-
-    def _content(self, step: int, pending: list[dict]) -> dict:
-        options = {name: value for name, value in vars(self.options).items() if name != "method"}
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "iter": step,
-            "lr_scheduler": self.optimizer.schedule.state_dict(),
-            "scaler": self.precision.state_dict(),
-            "format_version": checkpoint.FORMAT_VERSION,
-            "arch": self.options.model_arch,
-            "classes": self.train.class_names,
-            "preprocess": self.train.store.preprocess.to_dict(),
-            "regularizer": {
-                "name": self.options.regularizer,
-                "arguments": self.options.method,
-                "state": self.regularizer.state_dict(),
-            },
-            "options": {**options, "samples_sha256": splits.listing(self.train)[1]},
-            "metrics": {"best": self.best, "pending": pending, **self.watch.state()},
-            "ranks": self.ranks.count,
-            "source": self.source,
-            "versions": versions(),
-        }
-
-    def restore(self, path: Path) -> int:
-        """Take everything back from a checkpoint; return the number of updates it has behind it.
-
-        Raises:
-            WeightsError: the file is damaged or does not fit.
-            UsageError: the run was started with other options.
-        """
-        content = checkpoint.read(path)
-        with checkpoint.understood(path):
-            self._same_options(content, path)
-            checkpoint.load_exactly(self.model, content["model"], path)
-            checkpoint.load_exactly(self.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
-            self.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
-            self.precision.set_state_dict(content["scaler"])
-            metrics = content["metrics"]
-            self.best = {"step": int(metrics["best"]["step"]), "acc": float(metrics["best"]["acc"])}
-            self.watch.resume(metrics["seconds"], metrics.get("lost_seconds", 0.0))
-            self.meter.resume(metrics["pending"])
-            return int(content["iter"]) + 1
-
-    def _same_options(self, content: dict, path: Path) -> None:
-        now = {**vars(self.options), **self.options.method, "samples_sha256": splits.listing(self.train)[1]}
-        then = {"accum": 1, **content["options"], **content["regularizer"]["arguments"]}
-        changed = [
-            f"--{name} {then.get(name)} is now {now.get(name)}"
-            for name in sorted({*now, *then} - FREE - {"method"})
-            if now.get(name) != then.get(name)
-        ]
-        if (content["source"] or {}).get("sha256") != (self.source or {}).get("sha256"):
-            changed.append(f"the weights of --pretrained {self.options.pretrained} are others now")
-        ranks = content.get("ranks", 1)  # checkpoints of one process may be without
-        if ranks != self.ranks.count:
-            changed.append(f"{ranks} processes are now {self.ranks.count}")
-        if changed:
-            raise UsageError(f"--resume {path}: the run was started with other options: {names(changed)}")
+def _setup(
+    options: Options, train: Dataset, ranks: Ranks, precision: Precision, model: nn.Layer, source: Source | None
+) -> regularizers.Setup:
+    files = fingerprint(train.store.images.select(train.positions), train.store.preprocess)
+    weights = source.sha256 if source else "none"
+    return regularizers.Setup(
+        model=model,
+        source=source.network if source else None,
+        train=train,
+        total_steps=options.max_iters,
+        batch_size=options.batch_size,
+        seed=options.seed,
+        head_init=options.head_init,
+        cache_dir=Path(options.cache_dir) / "methods",
+        precision=precision,
+        ranks=ranks,
+        accum=options.accum,
+        fingerprint=hashlib.sha256(f"{weights} {files} {options.image_size}".encode()).hexdigest(),
+    )

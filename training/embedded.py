@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from datasets import glyphs
 from utils.errors import Failure
@@ -50,13 +51,15 @@ def test_dir(cache_dir: str) -> Path:
     return letters(cache_dir) / "greek" / "test"
 
 
-def preset(options) -> dict:
-    """Return the defaults of `finetune.py` for the task, hyper-parameters for so short a run among them."""
+def preset(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults of the task beside the options in `given`; among them hyper-parameters for so short a run."""
+    cache_dir = given.get("cache_dir", "./cache")
+    chosen = "sample_rate" in given or "sample_list" in given
     return {
         "name": "greek",
-        "train_dir": str(letters(options.cache_dir) / "greek" / "train"),
-        "eval_dir": str(letters(options.cache_dir) / "greek" / "val"),
-        "pretrained": source_path(options.cache_dir),
+        "train_dir": str(letters(cache_dir) / "greek" / "train"),
+        "eval_dir": str(letters(cache_dir) / "greek" / "val"),
+        "pretrained": source_path(cache_dir),
         "model_arch": "resnet8",
         "image_size": 32,
         "batch_size": 32,
@@ -65,7 +68,7 @@ def preset(options) -> dict:
         "lr": 0.02,
         "lr_drop": 200,
         "eval_frequency": 50,
-        "sample_total": None if options.sample_rate or options.sample_list else GREEK_LETTERS * IMAGES_PER_CLASS,
+        "sample_total": None if chosen else GREEK_LETTERS * IMAGES_PER_CLASS,
         "ema_decay": 0.99,
         "clean_tail": 33,
     }

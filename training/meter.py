@@ -1,4 +1,4 @@
-"""What a run measures of itself: what a step gave, kept on the device until somebody looks, and where the time goes."""
+"""What a run measures: loss terms and training accuracy, kept on the device until they are reported, and times."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from utils.errors import Diverged
 
 
 class Meter:
-    """Loss terms and training accuracy since the last look, from the training forward itself.
+    """Loss terms and training accuracy since the last report, from the training forward pass itself.
 
     Args:
-        ranks: over which they are averaged when somebody looks; all ranks look together.
+        ranks: over which they are averaged; all ranks ask for them together.
     """
 
     def __init__(self, ranks: Ranks = SINGLE_PROCESS):

@@ -1,10 +1,14 @@
-"""The command line of `finetune.py`: the reference's flags and defaults, and those of the chosen method."""
+"""The options of a run: one line for each, from which the command line, its help, the summary and recipes come."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import typing
+from collections.abc import Callable
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import regularizers
 from checkpoints.pretrained import check_choice
@@ -15,144 +19,245 @@ from utils.commandline import Parser, number, switch
 from utils.errors import UsageError
 from utils.precision import MODES
 
-REFERENCE_SEED = 2022
+COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
+PERCENT, FRACTION, GPU, SEED = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1), number(int, 0)
+SWITCH = object()  # a flag without a value
 
 
-def parse(argv: list[str]) -> argparse.Namespace:
-    """Read the command line.
+def _flag(group: str, default: Any, accepts: Any, text: str, metavar: str | None = None, affects: bool = True) -> Any:
+    """Return the field of one option.
 
-    Returns:
-        The options; `method` holds the hyper-parameters of the regularizer, `embedded` whether the embedded task runs.
+    Args:
+        group: its heading in the help.
+        default: None where it depends on other options, as the help text then says.
+        accepts: a converter from text, the tuple of accepted values, or `SWITCH`.
+        text: its help.
+        metavar: its value in the help.
+        affects: whether it can change the result of a run; if not, it may differ when the run is resumed.
+    """
+    metadata = {"group": group, "accepts": accepts, "help": text, "metavar": metavar, "affects": affects}
+    return field(default=default, metadata=metadata)
+
+
+_data, _run, _training = (functools.partial(_flag, group) for group in ("data", "run", "training"))
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of one run, complete and checked when it exists.
+
+    Raises:
+        UsageError: a value out of range, or options that contradict one another.
+        WeightsError: the weight file is absent.
+    """
+
+    # fmt: off
+    train_dir: str = _data(None, str, "folder of class folders (./dataset/train)")
+    eval_dir: str = _data(None, str, "the same classes, scored while training (./dataset/test)")
+    image_size: int = _data(224, COUNT, "side of the square the network sees")
+    resize_size: int = _data(None, COUNT, "side images are resized to first (256/224 of image_size)")
+    keep_aspect: bool = _data(False, SWITCH, "resize the shorter side only")
+    sample_rate: int | None = _data(None, PERCENT, "train on a part of the images", "PCT")
+    sample_classes: str | None = _data(None, str, "train on a part of the classes", "N|PCT%")
+    sample_total: int | None = _data(None, COUNT, "train on N images, spread over the classes", "N")
+    sampling: str = _data("stratified", ("stratified", "author"), "rule of sample_rate")
+    sample_list: str | None = _data(None, str, "train on the images listed in a file", "FILE")
+    val_split: float | None = _data(None, FRACTION, "share of the training images to score instead of eval_dir")
+    on_bad_image: str = _data("error", ("error", "skip"), "skip: leave unreadable training images out")
+    check_data: bool = _data(False, SWITCH, "read every image first and list what is wrong", affects=False)
+    cache: str = _data("disk", ("disk", "off"), "keep decoded images", affects=False)
+    cache_dir: str = _data("./cache", str, "where decoded images and the embedded task go", affects=False)
+
+    name: str = _run(None, str, "name of the run (the folder above train_dir)")
+    save: str = _run("./output", str, "where checkpoints, tables and pictures go", affects=False)
+    log_dir: str = _run("./visual_log", str, "where VisualDL looks", affects=False)
+    gpu: int = _run(0, GPU, "number of the GPU; -1 is the CPU", affects=False)
+    seed: int = _run(2022, SEED, "of every random draw")  # the reference's
+    print_frequency: int = _run(50, COUNT, "steps between two log lines")
+    eval_frequency: int = _run(500, COUNT, "steps between two evaluations")
+    save_frequency: int = _run(None, COUNT, "steps between two saves of _Last (eval_frequency)", affects=False)
+    resume: bool = _run(False, SWITCH, "go on where the run of this name stopped", affects=False)
+    overwrite: bool = _run(False, SWITCH, "start a run of this name again", affects=False)
+    dry_run: bool = _run(False, SWITCH, "check the options and the folders, train nothing", affects=False)
+
+    model_arch: str = _training("resnet50", tuple(ARCHITECTURES), ", ".join(ARCHITECTURES), "ARCH")
+    pretrained: str = _training("imagenet", str, "imagenet, places365, none, or a weight file")
+    regularizer: str = _training(regularizers.DEFAULT, str,
+                                 f"the method, or several as in a+b: {', '.join(regularizers.REGULARIZERS)}")
+    max_iters: int = _training(9000, COUNT, "updates")
+    batch_size: int = _training(48, COUNT, "images in one update")
+    accum: int = _training(1, COUNT, "take them in N micro-batches: less memory", "N")
+    batch_size_eval: int = _training(8, COUNT, "images scored at a time")
+    lr: float = _training(0.01, POSITIVE, "learning rate")
+    lr_drop: int = _training(None, COUNT, "update from which lr is a tenth (2/3 of (max_iters + 1000))")
+    head_lr_mult: float = _training(1.0, POSITIVE, "learning rate of the heads over lr")
+    wd: float = _training(1e-4, NOT_NEGATIVE, "weight decay")
+    cls_lambda: float = _training(1e-4, NOT_NEGATIVE, "weight decay of the heads on top of wd")
+    amp: str = _training("off", tuple(MODES), "precision of the forward pass on a GPU")
+    head_init: str = _training("paddle", INITS, "how a new head starts")
+    # fmt: on
+
+    method: dict[str, Any] = field(default_factory=dict)  # the hyper-parameters of the regularizer
+    embedded: bool = False  # whether it is a run of the embedded task
+    run: str = ""  # the name of its files
+
+    def __post_init__(self) -> None:
+        self._complete()
+        self._check()
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Options:
+        """Return the options of a run for which those in `given`, hyper-parameters of the method included, were chosen.
+
+        Without a folder of images and without ./dataset that is a run of the embedded task, whose defaults then hold.
+
+        Raises:
+            UsageError: an unknown option, besides what the constructor refuses.
+        """
+        name = given.get("regularizer", regularizers.DEFAULT)
+        arguments = regularizers.arguments(name)
+        for option in given:
+            if option not in arguments and option not in _FLAGS:
+                _refuse(option, name)
+        task = "train_dir" not in given and "eval_dir" not in given and not Path("dataset").exists()
+        known = {**arguments, **_FLAGS}
+        defaults = {key: value for key, value in embedded.preset(given).items() if key in known} if task else {}
+        chosen = {**defaults, **given}
+        method = {key: chosen.pop(key, parameter.default) for key, (parameter, _) in arguments.items()}
+        return cls(**chosen, method=method, embedded=task)
+
+    @classmethod
+    def from_flags(cls, flags: dict[str, str]) -> Options:
+        """Return the options of the texts in `flags`, as a recipe has them; a switch has an empty text.
+
+        Raises:
+            UsageError: naming the flag, its value and what is accepted.
+        """
+        arguments = regularizers.arguments(flags.get("regularizer", regularizers.DEFAULT))
+        given = {}
+        for option, text in flags.items():
+            accepts = _accepts(*arguments[option])[0] if option in arguments else _FLAGS.get(option, SWITCH)
+            accepts = accepts.metadata["accepts"] if isinstance(accepts, Field) else accepts
+            given[option] = True if accepts is SWITCH else _converted(option, text, accepts)
+        return cls.of(given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every option by name, for a summary or a checkpoint."""
+        return asdict(self)
+
+    def affecting(self) -> dict[str, Any]:
+        """Return the options and hyper-parameters that can change the result of the run."""
+        return {**{name: getattr(self, name) for name in [*AFFECTING, "run"]}, **self.method}
+
+    def _complete(self) -> None:
+        def default(name: str, value: Any) -> None:
+            if getattr(self, name) in (None, ""):
+                object.__setattr__(self, name, value)
+
+        if self.val_split is not None and self.eval_dir is not None and not self.embedded:
+            raise UsageError("--val_split and --eval_dir: give one of them")
+        default("train_dir", "./dataset/train")
+        default("eval_dir", "./dataset/test")
+        default("name", Path(self.train_dir).resolve().parent.name or "run")
+        default("resize_size", round(self.image_size * 256 / 224))
+        default("lr_drop", int(2 * (self.max_iters + 1000) / 3))
+        default("save_frequency", self.eval_frequency)
+        default("run", f"{self.name}_{self.regularizer}")
+
+    def _check(self) -> None:
+        if self.resume and self.overwrite:
+            raise UsageError("--resume and --overwrite: give one of them")
+        if "/" in self.name or self.name.startswith("."):
+            raise UsageError(f"--name {self.name}: a name, not a path")
+        if self.resize_size < self.image_size:
+            raise UsageError(f"--resize_size {self.resize_size} is smaller than --image_size {self.image_size}")
+        needs = regularizers.create(self.regularizer, **self.method).requirements()
+        method = f"--regularizer {self.regularizer}"
+        if self.max_iters < needs.steps[0]:
+            least, reason = needs.steps
+            raise UsageError(f"--max_iters {self.max_iters}: accepted with {method} is {least} or more: {reason}")
+        if self.accum > 1 and needs.whole_batch:
+            reason = f"it needs the whole batch at once: {needs.whole_batch}"
+            raise UsageError(f"--accum {self.accum}: accepted with {method} is 1: {reason}")
+        if needs.source and self.pretrained == "none":
+            raise UsageError(f"{method} needs a pretrained network, --pretrained is none")
+        if needs.stages and self.model_arch not in STAGED:
+            accepted = f"accepted are {', '.join(STAGED)}: {needs.stages}"
+            raise UsageError(f"{method} --model_arch {self.model_arch}: {accepted}")
+        if not (self.embedded and self.pretrained == embedded.source_path(self.cache_dir)):
+            check_choice(self.pretrained, self.model_arch)
+
+
+_FLAGS = {each.name: each for each in fields(Options) if each.metadata}
+AFFECTING = [name for name, each in _FLAGS.items() if each.metadata["affects"]]  # that can change the result of a run
+
+
+def parse(argv: list[str]) -> Options:
+    """Read the command line of `finetune.py`; a method's own flags follow `--regularizer`.
 
     Raises:
         UsageError: an unknown flag or method, a value out of range, or options that contradict one another.
     """
-    name = _regularizer(argv)
-    arguments = regularizers.arguments(name)
-    parser = _parser(name)
-    method = parser.add_argument_group(f"hyper-parameters of {name}")
-    told = regularizers.descriptions(name)
-    for flag, (parameter, hint) in arguments.items():
-        _add_hyper_parameter(method, flag, parameter, hint, told.get(flag, " "))
-    options, rest = parser.parse_known_args(argv)
-    options.embedded = options.train_dir is None and options.eval_dir is None and not Path("dataset").exists()
-    if options.embedded:
-        preset = {key: value for key, value in embedded.preset(options).items() if key in vars(options)}
-        parser.set_defaults(**preset)
-        options, rest = parser.parse_known_args(argv)
-        options.embedded = True
-    for flag in rest:
-        _refuse(flag, name)
-    options.method = {flag: vars(options).pop(flag) for flag in arguments}
-    _complete(options)
-    return options
-
-
-def _regularizer(argv) -> str:
-    parser = Parser(add_help=False)
-    parser.add_argument("--regularizer", default=regularizers.DEFAULT)
-    return parser.parse_known_args(argv)[0].regularizer
-
-
-def _refuse(flag: str, name: str):
-    flag = flag.split("=")[0]
-    others = [other for other in regularizers.REGULARIZERS if flag[2:] in regularizers.arguments(other)]
-    if others:
-        raise UsageError(f"{flag} is no option of --regularizer {name}; it belongs to {', '.join(others)}")
-    raise UsageError(f"unknown argument {flag}; --help lists what there is")
-
-
-def _add_hyper_parameter(group, flag, parameter, hint, told):
-    options = {"default": parameter.default, "help": told.rstrip(".").replace("%", "%%")}
-    if typing.get_origin(hint) is typing.Literal:
-        options["choices"] = typing.get_args(hint)
-    else:
-        options["type"] = switch if hint is bool else hint
-        options["metavar"] = {bool: "BOOL", int: "N", float: "X"}.get(hint, "TEXT")
-    group.add_argument(f"--{flag}", **options)
+    first = Parser(add_help=False)
+    first.add_argument("--regularizer", default=regularizers.DEFAULT)
+    name = first.parse_known_args(argv)[0].regularizer
+    given, unknown = _parser(name).parse_known_args(argv)
+    for flag in unknown:
+        _refuse(flag.split("=")[0].removeprefix("--"), name)
+    return Options.of(vars(given))
 
 
 def _parser(name: str) -> Parser:
-    parser = Parser(prog="finetune.py", description="Fine-tune a pretrained network on a folder of images.")
-    count, positive, share = number(int, 1), number(float, 0, above=True), number(float, 0)
-    data = parser.add_argument_group("data")
-    data.add_argument("--train_dir", help="folder of class folders (./dataset/train)")
-    data.add_argument("--eval_dir", help="the same classes, scored while training (./dataset/test)")
-    data.add_argument("--image_size", type=count, default=224, help="side of the square the network sees")
-    data.add_argument("--resize_size", type=count, help="side images are resized to first (256/224 of image_size)")
-    data.add_argument("--keep_aspect", action="store_true", help="resize the shorter side only")
-    data.add_argument("--sample_rate", type=number(int, 1, 100), metavar="PCT", help="train on a part of the images")
-    data.add_argument("--sample_classes", metavar="N|PCT%", help="train on a part of the classes")
-    data.add_argument("--sample_total", type=count, metavar="N", help="train on N images, spread over the classes")
-    data.add_argument("--sampling", choices=("stratified", "author"), default="stratified", help="rule of sample_rate")
-    data.add_argument("--sample_list", metavar="FILE", help="train on the images listed in a file")
-    fraction = number(float, 0, 0.9, above=True)
-    data.add_argument("--val_split", type=fraction, help="share of the training images to score instead of eval_dir")
-    data.add_argument(
-        "--on_bad_image", choices=("error", "skip"), default="error", help="skip: leave unreadable training images out"
+    """Return the parser of a run of method `name`; what is not given is absent from its result."""
+    described, arguments = regularizers.descriptions(name), regularizers.arguments(name)
+    parser = Parser(
+        prog="finetune.py",
+        description="Fine-tune a pretrained network on a folder of images.",
+        argument_default=argparse.SUPPRESS,
     )
-    data.add_argument("--check_data", action="store_true", help="read every image first and list what is wrong")
-    data.add_argument("--cache", choices=("disk", "off"), default="disk", help="keep decoded images")
-    data.add_argument("--cache_dir", default="./cache", help="where decoded images and the embedded task go")
-    run = parser.add_argument_group("run")
-    run.add_argument("--name", help="name of the run (the folder above train_dir)")
-    run.add_argument("--save", default="./output", help="where checkpoints, tables and pictures go")
-    run.add_argument("--log_dir", default="./visual_log", help="where VisualDL looks")
-    run.add_argument("--gpu", type=number(int, -1), default=0, help="number of the GPU; -1 is the CPU")
-    run.add_argument("--seed", type=number(int, 0), default=REFERENCE_SEED, help="of every random draw")
-    run.add_argument("--print_frequency", type=count, default=50, help="steps between two log lines")
-    run.add_argument("--eval_frequency", type=count, default=500, help="steps between two evaluations")
-    run.add_argument("--save_frequency", type=count, help="steps between two saves of _Last (eval_frequency)")
-    run.add_argument("--resume", action="store_true", help="go on where the run of this name stopped")
-    run.add_argument("--overwrite", action="store_true", help="start a run of this name again")
-    run.add_argument("--dry_run", action="store_true", help="check the options and the folders, train nothing")
-    training = parser.add_argument_group("training")
-    archs, methods = ", ".join(ARCHITECTURES), ", ".join(regularizers.REGULARIZERS)
-    training.add_argument("--model_arch", choices=tuple(ARCHITECTURES), default="resnet50", metavar="ARCH", help=archs)
-    training.add_argument("--pretrained", default="imagenet", help="imagenet, places365, none, or a weight file")
-    training.add_argument("--regularizer", default=name, help=f"the method, or several as in a+b: {methods}")
-    training.add_argument("--max_iters", type=count, default=9000, help="updates")
-    training.add_argument("--batch_size", type=count, default=48, help="images in one update")
-    training.add_argument("--accum", type=count, default=1, metavar="N", help="take them in N parts: less memory")
-    training.add_argument("--batch_size_eval", type=count, default=8, help="images scored at a time")
-    training.add_argument("--lr", type=positive, default=0.01, help="learning rate")
-    training.add_argument("--lr_drop", type=count, help="update from which lr is a tenth (2/3 of (max_iters + 1000))")
-    training.add_argument("--head_lr_mult", type=positive, default=1.0, help="learning rate of the heads over lr")
-    training.add_argument("--wd", type=share, default=1e-4, help="weight decay")
-    training.add_argument("--cls_lambda", type=share, default=1e-4, help="weight decay of the heads on top of wd")
-    training.add_argument("--amp", choices=tuple(MODES), default="off", help="precision of the forward pass on a GPU")
-    training.add_argument("--head_init", choices=INITS, default="paddle", help="how a new head starts")
+    groups = {title: parser.add_argument_group(title) for title in ("data", "run", "training")}
+    for option in _FLAGS.values():
+        about = dict(option.metadata)
+        default = name if option.name == "regularizer" else option.default
+        _add(groups[about["group"]], option.name, about["accepts"], about["metavar"], default, about["help"])
+    method = parser.add_argument_group(f"hyper-parameters of {name}")
+    for flag, (parameter, hint) in arguments.items():
+        accepts, metavar = _accepts(parameter, hint)
+        _add(method, flag, accepts, metavar, parameter.default, described.get(flag, "").rstrip("."))
     return parser
 
 
-def _complete(options: argparse.Namespace) -> None:
-    if options.val_split is not None and options.eval_dir is not None and not options.embedded:
-        raise UsageError("--val_split and --eval_dir: give one of them")
-    if options.resume and options.overwrite:
-        raise UsageError("--resume and --overwrite: give one of them")
-    options.train_dir = options.train_dir or "./dataset/train"
-    options.eval_dir = options.eval_dir or "./dataset/test"
-    options.name = options.name or Path(options.train_dir).resolve().parent.name or "run"
-    if "/" in options.name or options.name.startswith("."):
-        raise UsageError(f"--name {options.name}: a name, not a path")
-    if options.resize_size is None:
-        options.resize_size = round(options.image_size * 256 / 224)
-    if options.resize_size < options.image_size:
-        raise UsageError(f"--resize_size {options.resize_size} is smaller than --image_size {options.image_size}")
-    if options.lr_drop is None:
-        options.lr_drop = int(2 * (options.max_iters + 1000) / 3)
-    if options.save_frequency is None:
-        options.save_frequency = options.eval_frequency
-    options.run = f"{options.name}_{options.regularizer}"
-    method = regularizers.create(options.regularizer, **options.method)
-    method.check(options.max_iters)
-    if options.accum > 1 and method.whole_batch:
-        reason = f"it needs the whole batch at once: {method.whole_batch}"
-        raise UsageError(f"--accum {options.accum}: accepted with --regularizer {options.regularizer} is 1: {reason}")
-    if method.needs_source and options.pretrained == "none":
-        raise UsageError(f"--regularizer {options.regularizer} needs a pretrained network, --pretrained is none")
-    if method.needs_stages and options.model_arch not in STAGED:
-        culprit = f"--regularizer {options.regularizer} --model_arch {options.model_arch}"
-        raise UsageError(f"{culprit}: accepted are {', '.join(STAGED)}: {method.needs_stages}")
-    if not (options.embedded and options.pretrained == embedded.source_path(options.cache_dir)):
-        check_choice(options.pretrained, options.model_arch)
+def _add(group: Any, name: str, accepts: Any, metavar: str | None, default: Any, text: str) -> None:
+    shown = text.replace("%", "%%")
+    if accepts is SWITCH:
+        group.add_argument(f"--{name}", action="store_true", help=shown)
+        return
+    if default is not None:
+        shown = f"{shown} (default: {default})"
+    kind = {"choices": accepts} if isinstance(accepts, tuple) else {"type": accepts}
+    group.add_argument(f"--{name}", **kind, metavar=metavar, help=shown)
+
+
+def _accepts(parameter: Any, hint: type) -> tuple[Any, str | None]:
+    """Return what the hyper-parameter of a method accepts, and its value in the help."""
+    if typing.get_origin(hint) is typing.Literal:
+        return typing.get_args(hint), None
+    return switch if hint is bool else hint, {bool: "BOOL", int: "N", float: "X"}.get(hint, "TEXT")
+
+
+def _converted(name: str, text: str, accepts: tuple[str, ...] | Callable[[str], Any]) -> Any:
+    if isinstance(accepts, tuple):
+        if text not in accepts:
+            raise UsageError(f"argument --{name}: invalid choice: {text!r} (choose from {', '.join(accepts)})")
+        return text
+    try:
+        return accepts(text)
+    except (argparse.ArgumentTypeError, ValueError) as error:
+        raise UsageError(f"argument --{name}: {error}") from None
+
+
+def _refuse(option: str, name: str) -> None:
+    others = [other for other in regularizers.REGULARIZERS if option in regularizers.arguments(other)]
+    if others:
+        raise UsageError(f"--{option} is not an option of --regularizer {name}; it belongs to {', '.join(others)}")
+    raise UsageError(f"unknown argument --{option}; --help lists the accepted ones")

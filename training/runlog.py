@@ -16,15 +16,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets import splits
 from datasets.batch import Batch
 from evaluation import curves
-from training.build import FREE
+from training.build import Run
+from training.options import AFFECTING, Options
+from training.summary import Summary
+from utils.distributed import Ranks
 from utils.errors import UsageError
 from utils.files import write_text
 
 COLUMNS = ("step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "val_acc5")
-# options that nobody compares runs by: names, places, and what cannot change a result
-_NOT_COMPARED = FREE | {"run", "name", "method", "check_data", "print_frequency", "eval_frequency", "batch_size_eval"}
+# options that nobody compares runs by, beside those that cannot change a result
+_NOT_COMPARED = {"name", "print_frequency", "eval_frequency", "batch_size_eval"}
 
 
 class RunLog:
@@ -71,6 +75,13 @@ class RunLog:
         self._shown = False
         self._bar = tqdm(total=self.total, initial=step, desc=self.run, unit="step", disable=None, dynamic_ncols=True)
         self._started, self._first = time.time(), step
+
+    def describe(self, run: Run, device: str) -> None:
+        """Say what the run trains on, and write the list of its training files."""
+        write_text(self.path("_samples.txt"), splits.listing(run.train)[0])
+        for line in run.skipped:
+            self.line(f"skipped: {line}")
+        self.line(f"{self.run}: {len(run.train)} images, {len(run.train.class_names)} classes, {device}")
 
     def line(self, text: str) -> None:
         """Print a line and append it to the run's log, with the time."""
@@ -131,16 +142,18 @@ class RunLog:
         self._visual = curves.add_images(self._visual, step, "train/mixed", images, targets, classes, self.line)
         self._shown = True
 
-    def summary(self, content: dict) -> None:
-        """Write the run's summary, and for VisualDL its options beside how it ended."""
-        write_text(self.path(".json"), json.dumps(content, indent=2) + "\n")
-        best, options = content["best"], content["options"]
-        self._scalars(best["step"], {"val/best_acc": best["acc"]})
-        named = {"regularizer": options["regularizer"], **options["method"], **options}
-        shown = sorted(named.keys() - _NOT_COMPARED, key=lambda name: (name.endswith("_dir"), [*named].index(name)))
+    def summary(self, summary: Summary) -> None:
+        """Write the run's summary, and for VisualDL the options that runs are compared by beside how it ended."""
+        write_text(self.path(".json"), json.dumps(summary.to_dict(), indent=2) + "\n")
+        self._scalars(summary.best["step"], {"val/best_acc": summary.best["acc"]})
+        method = summary.options["method"]
+        named = {"regularizer": summary.options["regularizer"], **method, **summary.options}
+        shown = [name for name in named if name in method or (name in AFFECTING and name not in _NOT_COMPARED)]
+        shown.sort(key=lambda name: name.endswith("_dir"))
         compared = {name: named[name] for name in shown if named[name] is not None}
         metrics = ["val_acc", "val/best_acc", "val/acc5", "val_loss"]
         self._visual = curves.add_options(self._visual, compared, metrics, self.line)
+        self.line(str(summary))
 
     def close(self) -> None:
         """Close the files; the run's name is free again."""
@@ -153,7 +166,7 @@ class RunLog:
         self._visual = curves.add(self._visual, step, values, self.line)
 
 
-class SilentLog(RunLog):
+class NullLog:
     """The log of a rank that writes nothing.
 
     Args:
@@ -164,10 +177,43 @@ class SilentLog(RunLog):
     def __init__(self, save: str, run: str):
         self.base = Path(save) / run
 
-    def _nothing(self, *_) -> None:
-        """Say and write nothing."""
+    path = RunLog.path
 
-    start = line = advance = training = evaluation = mixed = summary = close = _nothing
+    def _nothing(self, *_: object) -> None:
+        """Write nothing."""
+
+    start = describe = line = advance = training = evaluation = mixed = summary = close = _nothing
+
+
+def open_log(options: Options, ranks: Ranks) -> RunLog | NullLog:
+    """Return the log of this rank: the first one writes the files of the run.
+
+    Raises:
+        UsageError: another process is writing a run of this name.
+    """
+    if ranks.first:
+        return RunLog(options.save, options.log_dir, options.run, options.max_iters)
+    return NullLog(options.save, options.run)
+
+
+def may_start(options: Options, log: RunLog | NullLog, ranks: Ranks) -> bool:
+    """Return whether there is something to train; with `--overwrite` the files of an earlier run are removed.
+
+    Raises:
+        UsageError: there is a run of this name, and neither `--resume` nor `--overwrite`.
+    """
+    finished, started = log.path(".json").exists(), log.path("_Last.pdparams").exists()
+    if finished and options.resume:
+        print(f"{log.path('.json')}: the run is finished; --overwrite starts it again")
+        return False
+    if (finished or started) and not (options.resume or options.overwrite):
+        state = "is finished" if finished else "was interrupted: --resume continues it"
+        raise UsageError(f"the run {log.base} {state}; --overwrite starts it again, --name gives another name")
+    ranks.barrier()  # all have looked
+    if options.overwrite and ranks.first:
+        for ending in (".json", "_Last.pdparams", "_Best.pdparams"):
+            log.path(ending).unlink(missing_ok=True)
+    return True
 
 
 def read_rows(path: str | os.PathLike) -> list[dict]:

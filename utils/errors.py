@@ -60,10 +60,11 @@ def names(items, limit: int = 5) -> str:
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[[], object]) -> None:
     """Call `main` and leave the process with its exit code, or with a failure's one line and code."""
     try:
-        code = main() or 0
+        made = main()
+        code = made if isinstance(made, int) else getattr(made, "exit_code", 0)
     except Failure as failure:
         code = _report(failure, failure.exit_code, failure.label)
     except KeyboardInterrupt:

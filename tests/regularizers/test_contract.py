@@ -93,11 +93,10 @@ def test_trains_with_finite_named_terms_and_leaves_the_source(name, tmp_path):
     setup, method = prepared(name, tmp_path)
     source, student = arrays(setup.source), arrays(setup.model)
     terms = train(setup, method, 3)
-    assert set(terms) <= {"ce", *method.terms}
+    assert set(terms) <= {"ce", *method.requirements().terms}
     assert all(np.isfinite(value) for value in terms.values())
     assert same(arrays(setup.source), source)
     assert not same(arrays(setup.model), student)
-    assert all(np.isfinite(value.item()) for value in method.report(setup.model).values())
 
 
 @pytest.mark.parametrize("name", allowed())
@@ -163,13 +162,12 @@ def gradients(name, tmp_path, accum, seed=0, **values):
     optimizer = Optimizer(
         setup.model, method, lr=0.1, wd=0.0, cls_lambda=0.0, head_lr_mult=1.0, lr_drop=9, accum=setup.accum
     )
-    for part in method.transform(toy_batch(setup, seed=seed), 1).parts(accum):
+    for part in method.transform(toy_batch(setup, seed=seed), 1).micro_batches(accum):
         outputs = setup.model(part.images)
         terms = {"ce": cross_entropy(outputs.logits, part.targets)}
         terms.update(method.loss(setup.model, part, outputs, 1))
         optimizer.backward(sum(terms.values()))
     optimizer.sync_gradients()
-    method.after_backward(setup.model, 1)
     return {name: p.grad.numpy() for name, p in optimizer.parameters.items() if p.grad is not None}
 
 
@@ -181,7 +179,7 @@ def difference(first, second):
 
 @pytest.mark.parametrize("name", [*REGULARIZERS, "mixup+delta", "cutmix+cotuning", "bss+smile"])
 def test_parts_of_a_batch_have_its_gradients_or_are_refused(name, tmp_path):
-    if made(name).whole_batch:
+    if made(name).requirements().whole_batch:
         assert {"bss", "smile"} & set(name.split("+"))
         return
     for accum in (2, 8):  # rounding depends on the size of a batch and may move a ReLU of one, not of both
@@ -194,7 +192,7 @@ def test_parts_of_a_batch_have_its_gradients_or_are_refused(name, tmp_path):
     [("bss", {"bss_lambda": 1.0}), ("regsl", {"self_label": True, "reweight_epoch": 1, "reweight_temp": 0.3})],
 )
 def test_what_is_refused_in_parts_would_have_other_gradients(name, values, tmp_path):
-    assert made(name, **values).whole_batch
+    assert made(name, **values).requirements().whole_batch
     assert difference(gradients(name, tmp_path, 1, **values), gradients(name, tmp_path, 2, **values)) > 0.05
 
 
@@ -236,8 +234,8 @@ def test_no_method_is_named_outside_its_place():
 
 
 def test_a_mixed_batch_stays_a_batch_of_distributions(tmp_path):
-    for name, kind in REGULARIZERS.items():
-        if kind.mixes:
+    for name in REGULARIZERS:
+        if made(name).requirements().mixes:
             setup, method = prepared(name, tmp_path)
             batch = method.transform(toy_batch(setup), 1)
             assert list(batch.images.shape) == [8, 3, 16, 16]

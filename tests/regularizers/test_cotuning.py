@@ -123,8 +123,8 @@ def test_the_two_ways_differ(tmp_path):
 def test_defaults_and_ranges():
     method = CoTuning()
     assert (method.cot_lambda, method.relationship, method.temperature) == (2.3, "direct", 0.8840456604957581)
-    assert method.needs_source
-    assert method.acts_on_backbone
+    assert method.requirements().source
+    assert method.requirements().backbone == "regularized"
     for arguments, message in (
         ({"cot_lambda": -1.0}, "--cot_lambda -1.0: accepted are numbers from 0 upwards"),
         ({"relationship": "both"}, "--relationship both: accepted are direct and reverse"),

@@ -255,7 +255,7 @@ def plain_setup(tmp_path):
     ],
 )
 def test_another_network_is_refused(arguments, refused):
-    assert ("--delta_form smile and --attention uniform" in DELTA(**arguments).needs_stages) == refused
+    assert ("--delta_form smile and --attention uniform" in DELTA(**arguments).requirements().stages) == refused
 
 
 def test_an_efficientnets_last_map_is_not_what_its_head_reads(tmp_path):
@@ -282,8 +282,8 @@ def test_defaults_and_ranges():
     method = DELTA()
     assert (method.delta_lambda, method.delta_form, method.delta_head_lambda) == (0.01, "smile", 0)
     assert (method.attention, method.attention_batches) == ("computed", 4)
-    assert method.needs_source
-    assert method.acts_on_backbone
+    assert method.requirements().source
+    assert method.requirements().backbone == "regularized"
     for arguments, message in (
         ({"delta_lambda": -0.1}, "--delta_lambda -0.1: accepted are numbers from 0 upwards"),
         ({"delta_lambda": np.nan}, "--delta_lambda nan"),

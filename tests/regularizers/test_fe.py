@@ -40,7 +40,6 @@ def test_an_update_moves_the_head_and_nothing_else():
     before = {name: value.numpy() for name, value in model.state_dict().items()}
     for step in range(2):
         cross_entropy(model(images()).logits, paddle.eye(3)[paddle.to_tensor([0, 1, 2, 0])]).backward()
-        method.after_backward(model, step)
         optimizer.step()
         optimizer.clear_grad()
         method.after_step(model, step)
@@ -96,5 +95,5 @@ def test_what_acts_on_the_backbone_is_refused(other):
 @pytest.mark.parametrize("other", [Mixup, CutMix, RIFLE])
 def test_what_does_not_is_welcome(other):
     chain = Chain({"fe": FE(), "other": other()})
-    assert chain.needs_source
-    assert not chain.acts_on_backbone
+    assert chain.requirements().source
+    assert chain.requirements().backbone != "regularized"

@@ -189,9 +189,9 @@ def first_step(epoch):
 def test_without_self_labelling_there_is_no_term_and_no_state():
     setup, method = prepared()
     assert method.loss(setup.model, batch_of(setup, INDEX), outputs_of(LOGITS), 100) == {}
-    assert method.terms == ()
+    assert method.requirements().terms == ()
     assert method.state_dict() == {}
-    assert create("mixup").conflict(method) is None
+    assert not create("mixup").requirements().conflict(method.requirements())
 
 
 def test_the_first_epochs_are_plain_cross_entropy():
@@ -321,7 +321,7 @@ def test_corrected_labels_are_in_the_checkpoint():
 def test_the_term_replaces_the_cross_entropy_in_training():
     setup, method = prepared(self_label=True, reweight_epoch=1)
     assert set(train(setup, method, 2)) == {"ce"}
-    assert method.terms == ("ce",)
+    assert method.requirements().terms == ("ce",)
     batch = toy_batch(setup)
     method.loss(setup.model, batch, setup.model(batch.images), 0)["ce"].backward()
     assert np.abs(setup.model.fc.weight.grad.numpy()).max() > 0
@@ -330,8 +330,8 @@ def test_the_term_replaces_the_cross_entropy_in_training():
 def test_defaults_and_ranges():
     method = RegSL()
     assert (method.distance, method.head_distance, method.distance_growth) == (0.2044, 23.785, 4.738)
-    assert method.needs_source
-    assert method.acts_on_backbone
+    assert method.requirements().source
+    assert method.requirements().backbone == "regularized"
     for arguments, message in (
         ({"distance": -1.0}, "--distance -1.0: accepted are numbers from 0 upwards and inf"),
         ({"head_distance": math.nan}, "--head_distance nan"),

@@ -10,13 +10,14 @@ from models.heads import reset_head
 from regularizers.losses import cross_entropy
 from regularizers.rifle import RIFLE
 from training.optimizer import Optimizer
+from training.options import parse
 from utils.errors import UsageError
 from utils.rng import generator
 
 
 def prepared(total_steps, reinits, seed=11, head_init="torch"):
     method = RIFLE(reinits=reinits)
-    method.check(total_steps)
+    assert method.requirements().steps[0] <= total_steps
     method.prepare(SimpleNamespace(seed=seed, head_init=head_init, total_steps=total_steps))
     return method
 
@@ -50,9 +51,11 @@ def test_the_moments_are_those_of_the_authors(total_steps, reinits, expected):
 
 
 def test_more_moments_than_steps_are_refused():
-    RIFLE(reinits=5).check(5)
-    with pytest.raises(UsageError, match="--reinits 6 .* --max_iters 5"):
-        RIFLE(reinits=6).check(5)
+    assert RIFLE(reinits=5).requirements().steps[0] == 5
+    with pytest.raises(UsageError, match="--max_iters 5: accepted .* 6 or more: --reinits 6"):
+        parse(
+            ["--regularizer", "rifle", "--reinits", "6", "--max_iters", "5", "--pretrained", "none", "--train_dir", "a"]
+        )
 
 
 @pytest.mark.parametrize("reinits", [0, -2])
@@ -158,5 +161,5 @@ def test_it_is_a_head_change_and_nothing_else():
     method = RIFLE()
     assert method.reinits == 2
     assert method.parameters() == []
-    assert not method.acts_on_backbone
+    assert method.requirements().backbone != "regularized"
     assert method.loss(None, None, None, 0) == {}

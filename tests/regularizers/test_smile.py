@@ -11,6 +11,7 @@ from regularizers.losses import cross_entropy
 from regularizers.mixup import Mixup
 from regularizers.smile import SMILE
 from tests.regularizers.toys import arrays, optimizer_of, same, toy_batch, toy_setup, train
+from training.options import parse
 from utils.errors import UsageError
 
 
@@ -58,7 +59,7 @@ def test_terms_equal_numpy(tmp_path, size):
     outputs = setup.model(batch.images)
     terms = method.loss(setup.model, batch, outputs, 0)
     fea, aux, own, _ = in_numpy(method, batch, partner, ratio, outputs)
-    assert set(terms) == set(SMILE.terms)
+    assert set(terms) == set(SMILE().requirements().terms)
     np.testing.assert_allclose(terms["fea"].item(), 0.3 * fea, rtol=1e-5)
     np.testing.assert_allclose(terms["aux"].item(), 0.7 * aux, rtol=1e-5)
     labels = clean.targets.numpy().argmax(axis=1)
@@ -215,10 +216,10 @@ def test_the_tail_is_plain_fine_tuning(tmp_path):
 
 
 def test_a_tail_that_leaves_nothing_is_refused():
-    with pytest.raises(UsageError, match="--max_iters 1000 .* --clean_tail 1000"):
-        SMILE().check(1000)
-    SMILE().check(1001)
-    SMILE(clean_tail=0).check(1)
+    with pytest.raises(UsageError, match="--max_iters 1000: .* 1001 or more: .* --clean_tail 1000"):
+        parse(["--max_iters", "1000", "--train_dir", "a"])
+    assert SMILE().requirements().steps[0] == 1001
+    assert SMILE(clean_tail=0).requirements().steps[0] == 1
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import paddle
 from datasets.batch import Batch
 from models import build
 from regularizers.base import Setup
-from regularizers.losses import cross_entropy
 from regularizers.teacher import freeze
+from training.meter import Meter
 from training.optimizer import Optimizer
+from training.step import train_step
 
 
 @dataclass
@@ -88,15 +89,10 @@ def train(setup: Setup, method, steps, optimizer=None, first=0):
     """Run the training loop on random batches; return the terms of the last step."""
     optimizer = optimizer or optimizer_of(setup, method)
     for step in range(first, first + steps):
-        batch = method.transform(toy_batch(setup, seed=step), step)
-        outputs = setup.model(batch.images)
-        terms = {"ce": cross_entropy(outputs.logits, batch.targets)}
-        terms.update(method.loss(setup.model, batch, outputs, step))
-        sum(terms.values()).backward()
-        method.after_backward(setup.model, step)
-        optimizer.step()
-        method.after_step(setup.model, step)
-    return {name: value.item() for name, value in terms.items()}
+        meter = Meter()
+        train_step(setup.model, method, optimizer, meter, toy_batch(setup, seed=step), step)
+    (terms,) = meter.state()
+    return {name: value for name, value in terms.items() if name not in ("loss", "hits")}
 
 
 def arrays(layer) -> dict[str, np.ndarray]:

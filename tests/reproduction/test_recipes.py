@@ -203,7 +203,11 @@ MISTAKES = [
     ("lr: 0.3", "lr: -1", ("birds few l2", "--lr", "above 0")),
     ("lr: 0.2", "seed: 4", ("birds", "seed", "reproduce.py sets it")),
     ("regularizer: l2}", "regularizer: l3}", ("no method 'l3'", "smile")),
-    ("regularizer: l2}", "regularizer: l2, sp_lambda: 1}", ("--sp_lambda is no option of --regularizer l2", "l2sp")),
+    (
+        "regularizer: l2}",
+        "regularizer: l2, sp_lambda: 1}",
+        ("--sp_lambda is not an option of --regularizer l2", "l2sp"),
+    ),
     ("cars: {sp_lambda", "bikes: {sp_lambda", ("l2sp", "no data set bikes")),
     ("last.acc", "final.acc", ("measures: acc: from: final.acc", "last.acc, last.acc5")),
     ("last.acc", "best.loss", ("measures: acc: from: best.loss", "best.acc")),

@@ -123,7 +123,7 @@ def test_without_data_the_embedded_task_is_meant(folder):
         ("--regularizer nonsense", "no method 'nonsense'; there are"),
         ("--regularizer smile+smile", "named twice"),
         ("--regularizer mixup+cutmix", "both mix"),
-        ("--regularizer l2 --alpha 0.2", "--alpha is no option of --regularizer l2; it belongs to mixup, smile"),
+        ("--regularizer l2 --alpha 0.2", "--alpha is not an option of --regularizer l2; it belongs to mixup, smile"),
         ("--nonsense 3", "unknown argument --nonsense"),
         ("--max_iter 3", "unknown argument --max_iter"),
         ("--lr 0", "--lr: '0': accepted is a number above 0"),

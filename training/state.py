@@ -1,0 +1,97 @@
+"""The state of a run on the disk: `_Last.pdparams`, from which it goes on to the same bits, and `_Best.pdparams`."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import paddle
+
+from checkpoints import checkpoint
+from datasets import splits
+from training.build import Run
+from training.options import Options
+from utils.errors import Diverged, UsageError, names
+from utils.provenance import versions
+
+
+def save(run: Run, path: Path, done: int) -> None:
+    """Write a checkpoint after `done` updates: the reference's keys first.
+
+    All ranks hold the same and call this together; the first one writes.
+
+    Raises:
+        Diverged: a weight is not a finite number; the file that was there stays.
+    """
+    pending = run.meter.state()
+    with run.watch.exclude():
+        for name, tensor in run.optimizer.parameters.items():
+            if not paddle.isfinite(tensor).all().item():
+                raise Diverged(f"the weight {name} is not finite after step {done}; try a smaller --lr")
+        if run.ranks.first:
+            checkpoint.save(path, _content(run, done, pending))
+        run.ranks.barrier()
+
+
+def _content(run: Run, done: int, pending: list[dict]) -> dict[str, Any]:
+    options = {name: value for name, value in run.options.to_dict().items() if name != "method"}
+    return {
+        "model": run.model.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "iter": done - 1,  # as in the reference: the last update, counted from 0
+        "lr_scheduler": run.optimizer.schedule.state_dict(),
+        "scaler": run.optimizer.precision.state_dict(),
+        "format_version": checkpoint.FORMAT_VERSION,
+        "arch": run.options.model_arch,
+        "classes": run.train.class_names,
+        "preprocess": run.train.store.preprocess.to_dict(),
+        "regularizer": {
+            "name": run.options.regularizer,
+            "arguments": run.options.method,
+            "state": run.regularizer.state_dict(),
+        },
+        "options": {**options, "samples_sha256": splits.listing(run.train)[1]},
+        "metrics": {"best": run.best, "pending": pending, **run.watch.state()},
+        "ranks": run.ranks.count,
+        "source": run.source,
+        "versions": versions(),
+    }
+
+
+def restore(run: Run, path: Path) -> int:
+    """Set a run to the state in a checkpoint; return the number of updates behind it.
+
+    Raises:
+        WeightsError: the file is damaged or does not fit.
+        UsageError: the run was started with other options.
+    """
+    content = checkpoint.read(path)
+    with checkpoint.understood(path):
+        _same_options(run, content, path)
+        checkpoint.load_exactly(run.model, content["model"], path)
+        checkpoint.load_exactly(run.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
+        run.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
+        run.optimizer.precision.set_state_dict(content["scaler"])
+        metrics = content["metrics"]
+        run.best = {"step": int(metrics["best"]["step"]), "acc": float(metrics["best"]["acc"])}
+        run.watch.resume(metrics["seconds"], metrics.get("lost_seconds", 0.0))
+        run.meter.resume(metrics["pending"])
+        return int(content["iter"]) + 1
+
+
+def _same_options(run: Run, content: dict, path: Path) -> None:
+    """Refuse to go on with options that change the result; an option younger than the file had its default."""
+    now = {**run.options.affecting(), "samples_sha256": splits.listing(run.train)[1]}
+    then = {option.name: option.default for option in fields(Options)}
+    then.update({**content["options"], **content["regularizer"]["arguments"]})
+    changed = [
+        f"--{name} {then.get(name)} is now {value}" for name, value in sorted(now.items()) if then.get(name) != value
+    ]
+    if (content["source"] or {}).get("sha256") != (run.source or {}).get("sha256"):
+        changed.append(f"the weights of --pretrained {run.options.pretrained} have changed")
+    ranks = content.get("ranks", 1)  # checkpoints of one process may be without
+    if ranks != run.ranks.count:
+        changed.append(f"{ranks} processes are now {run.ranks.count}")
+    if changed:
+        raise UsageError(f"--resume {path}: the run was started with other options: {names(changed)}")

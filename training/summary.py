@@ -1,0 +1,81 @@
+"""What a finished run came to: the content of its `.json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from datasets import splits
+from datasets.loader import Dataset
+from evaluation.scores import Scores
+from training.build import Run
+from utils.provenance import provenance
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The result of a run and what it was made from.
+
+    Attributes:
+        run: the name of its files.
+        last: updates and every metric of the last evaluation.
+        best: updates and accuracy of the best one.
+        scored_on: folder and number of the evaluation images, and whether they were held out of the training folder.
+        samples_sha256: of the list of training files.
+        skipped_images: a line for each image that was left out because it cannot be read.
+        source: origin, sha256 and number of classes of the pretrained weights; None without.
+        ranks: the number of processes.
+        seconds: of the run, over all its parts when it was resumed.
+        step_share: the share of the time that was spent in training steps.
+        images_per_second: training images, evaluations included.
+        options: every option by name; `method` holds the hyper-parameters.
+        provenance: versions, device, threads, command line, state of the code.
+    """
+
+    run: str
+    last: dict[str, Any]
+    best: dict[str, Any]
+    scored_on: dict[str, Any]
+    samples_sha256: str
+    skipped_images: list[str]
+    source: dict[str, Any] | None
+    ranks: int
+    seconds: float
+    step_share: float
+    images_per_second: float
+    options: dict[str, Any]
+    provenance: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of the file; what `provenance` holds stands at its top."""
+        content = asdict(self)
+        return {**content, **content.pop("provenance")}
+
+    def __str__(self) -> str:
+        scored_on = self.scored_on["folder"]
+        if self.scored_on["held_out"]:
+            scored_on = f"{self.scored_on['images']} images held out of {scored_on}"
+        best = f"best {self.best['acc']:.2f} % at step {self.best['step']}"
+        return f"last {self.last['acc']:.2f} %, {best}, on {scored_on}"
+
+
+def summarize(run: Run, scores: Scores, evaluation: Dataset, device: str) -> Summary:
+    """Return the summary of a run after its last update, on which `evaluation` has `scores`."""
+    options = run.options
+    last = {name: value for name, value in scores.to_dict().items() if name in ("acc", "acc5", "loss")}
+    held_out = options.val_split is not None
+    return Summary(
+        run=options.run,
+        last={"step": options.max_iters, **last},
+        best=run.best,
+        scored_on={"folder": str(evaluation.store.images.root), "images": len(evaluation), "held_out": held_out},
+        samples_sha256=splits.listing(run.train)[1],
+        skipped_images=run.skipped,
+        source=run.source,
+        ranks=run.ranks.count,
+        seconds=round(run.watch.seconds, 3),
+        step_share=round(run.watch.step_share, 4),
+        images_per_second=round(run.images_per_second(options.max_iters), 2),
+        options=options.to_dict(),
+        provenance=provenance(device),
+    )
