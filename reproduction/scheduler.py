@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import Interrupted
+from utils.files import lock
 from utils.signals import Stop
 
 PAUSE = 0.1  # seconds between two looks at the processes
@@ -153,12 +153,9 @@ def _reason(work: _Working, code: int) -> str:
 
 
 def in_use(path: Path) -> bool:
-    """Return whether a process keeps `path` locked, as `RunLog` does while it is open."""
+    """Return whether a process holds a lock on `path`, as an open `RunLog` does; False without locks."""
     try:
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file, or a file system without locks
+        with open(path, "r+b") as file:
+            return not lock(file)
+    except OSError:  # no such file
         return False
-    return False
