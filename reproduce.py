@@ -7,16 +7,17 @@ python reproduce.py recipes/table2.yaml --data_root dataset --only dataset=cub m
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
 import paddle
 
 from reproduction import budget, needs, recipes, report
@@ -26,6 +27,7 @@ from reproduction.runs import Run, finished
 from reproduction.scheduler import Job, Pool
 from utils import errors
 from utils.commandline import Parser
+from utils.files import lock
 
 ROOT = Path(__file__).resolve().parent
 
@@ -132,12 +134,8 @@ def alone(out: Path):
     """
     out.mkdir(parents=True, exist_ok=True)
     with open(out / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.UsageError(f"--out {out}: another reproduce.py is at work there; give another --out") from None
-        except OSError:  # a file system without locks
-            pass
+        if not lock(file):
+            raise errors.UsageError(f"--out {out}: another reproduce.py is at work there; give another --out")
         yield
 
 

@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
 import paddle
 
 from datasets.folder import scan
