@@ -12,7 +12,6 @@ from tests.scripts import ROOT
 
 ENTRIES = [f"{name}.py" for name in ("export", "finetune", "predict", "reproduce", "test")]
 ENTRIES += sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("benchmarks/[a-z]*.py"))
-ENTRIES += ["reproduction/budget.py"]
 
 
 def printed(code, **environment):
