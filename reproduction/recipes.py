@@ -160,7 +160,7 @@ def _check(recipe: Recipe) -> None:
         )
     if recipe.ranked and not (all(splits) and {entry["from"] for entry in recipe.measures.values()} == {"last.acc"}):
         raise UsageError(
-            f"{recipe.path}: ranked: only by last.acc and with val_split, for a choice on test images is no test"
+            f"{recipe.path}: ranked: only by last.acc and with val_split: methods must not be chosen on test images"
         )
     known = _measurable(recipe.scores)
     for key, entry in recipe.measures.items():
