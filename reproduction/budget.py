@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+import timeit
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,7 +29,6 @@ from utils import device
 ROOT = Path(__file__).resolve().parent.parent
 NETWORK = ("model_arch", "image_size", "batch_size", "batch_size_eval")  # the options that a timing depends on
 NUM_CLASSES = 200
-MAX_SECONDS, MAX_REPEATS = 3.0, 20  # of one timing
 MAX_IMAGES_ON_CPU = 8  # timed at once; there, twice as many take twice as long
 # a separate process, so that it leaves no memory of the GPU occupied
 _TIMING = "from utils import startup; startup.configure(); from reproduction import budget; budget.print_times()"
@@ -126,15 +126,15 @@ def time_network(arch: str, image_size: int, batch_size: int, batch_size_eval: i
     targets = paddle.full([count, NUM_CLASSES], 1 / NUM_CLASSES)
     images = paddle.zeros([max(count, count_eval), 3, image_size, image_size])
 
-    def update() -> paddle.Tensor:
+    def update() -> None:
         optimizer.backward(cross_entropy(network(images[:count]).logits, targets))
         optimizer.sync_gradients()
         optimizer.step()
-        return network.head.weight
+        network.head.weight.numpy()  # waits for the GPU
 
     @paddle.no_grad()
-    def score() -> paddle.Tensor:
-        return network(images[:count_eval]).logits
+    def score() -> None:
+        network(images[:count_eval]).logits.numpy()
 
     began = time.perf_counter()
     step = _seconds(update) * batch_size / count
@@ -144,15 +144,11 @@ def time_network(arch: str, image_size: int, batch_size: int, batch_size_eval: i
     return Times(step, image, time.perf_counter() - began, 4 * weights)
 
 
-def _seconds(work: Callable[[], paddle.Tensor]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     """Return the mean seconds of `work` after a first call that is not timed."""
-    work().numpy()  # reading the result waits for the GPU
-    began, count = time.perf_counter(), 0
-    while count < MAX_REPEATS and (count == 0 or time.perf_counter() - began < MAX_SECONDS):
-        last = work()
-        count += 1
-    last.numpy()
-    return (time.perf_counter() - began) / count
+    work()
+    repeats, seconds = timeit.Timer(work).autorange()
+    return seconds / repeats
 
 
 def clock(seconds: float) -> str:

@@ -34,14 +34,14 @@ def check(recipe: Recipe, runs: list[Run]) -> None:
 def obstacles(runs: list[Run]) -> dict[str, Failure]:
     """Return the names of the runs that cannot be made, each with the reason; download missing weights."""
     known: dict[tuple, Failure | None] = {}
-    found = {}
+    failures = {}
     for run in runs:
         key = (run.cell.dataset, *(run.settings.get(flag) for flag in ("pretrained", "model_arch")))
         if key not in known:
             known[key] = _obstacle(run)
         if known[key] is not None:
-            found[run.name] = known[key]
-    return found
+            failures[run.name] = known[key]
+    return failures
 
 
 def _obstacle(run: Run) -> Failure | None:

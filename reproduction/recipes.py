@@ -173,12 +173,12 @@ def _check(recipe: Recipe) -> None:
 
 def _measurable(scores: dict[str, dict]) -> list[str]:
     """Return the accepted origins of a measure: the numbers that `finetune.py` and `test.py` write."""
-    found = ["last.acc", "last.acc5", "last.loss", "best.acc"]
+    origins = ["last.acc", "last.acc5", "last.loss", "best.acc"]
     for name, score in scores.items():
-        found += [f"{name}.{each}" for each in ("acc", "acc5", "loss")]
+        origins += [f"{name}.{each}" for each in ("acc", "acc5", "loss")]
         if score.get("il") == "true":
-            found += [f"{name}.il.{each}.{form.name}" for each in TITLES for form in fields(Loss)]
-    return found
+            origins += [f"{name}.il.{each}.{form.name}" for each in TITLES for form in fields(Loss)]
+    return origins
 
 
 def _read_published(recipe: Recipe, value: object) -> dict[tuple[Cell, str], tuple[str, str]]:
@@ -192,7 +192,7 @@ def _read_published(recipe: Recipe, value: object) -> dict[tuple[Cell, str], tup
     except OSError as error:
         raise UsageError(f"{where}: {path}: {error.strerror}") from None
     wanted = {axis: column for axis, column in value.items() if axis != "file"}
-    found = {}
+    published = {}
     for cell in recipe.cells():
         names = {
             wanted[axis]: entries[key].get("published", entries[key]["title"])
@@ -207,5 +207,5 @@ def _read_published(recipe: Recipe, value: object) -> dict[tuple[Cell, str], tup
                 raise UsageError(f"{where}: {path}: no column {absent[0]}; there are {', '.join(there)}")
             matches = [row for row in rows if all(row[column] == text for column, text in names.items())]
             if mean and len(matches) == 1:
-                found[cell, measure] = (matches[0][mean], matches[0][deviation] if deviation else "")
-    return found
+                published[cell, measure] = (matches[0][mean], matches[0][deviation] if deviation else "")
+    return published

@@ -107,7 +107,7 @@ class Run:
 
     def scoring(self) -> dict[str, tuple[list[str], Path]]:
         """Return for each of the recipe's scores the command line of `test.py` and the file it writes."""
-        found = {}
+        commands = {}
         for name, score in self.recipe.scores.items():
             product = self.file(f"_{name}_{digest(score)}.json")
             flags = {
@@ -118,8 +118,8 @@ class Run:
                 "seed": str(self.seed),
                 **({"il": ""} if score.get("il") == "true" else {}),
             }
-            found[name] = ["test.py", *_words(flags)], product
-        return found
+            commands[name] = ["test.py", *_words(flags)], product
+        return commands
 
     def parsed(self) -> argparse.Namespace:
         """Return its options as `finetune.py` reads them.
@@ -145,11 +145,11 @@ class Run:
         results = self.summary()
         for name, (_, product) in self.scoring().items():
             results[name] = json.loads(product.read_text(encoding="utf-8"))[0]
-        found = {}
+        values = {}
         for name, entry in self.recipe.measures.items():
             value = functools.reduce(dict.__getitem__, entry["from"].split("."), results)
-            found[name] = float("nan") if value is None else float(value)
-        return found
+            values[name] = float("nan") if value is None else float(value)
+        return values
 
     def drop_checkpoints(self) -> None:
         """Delete the weights of a finished run."""
@@ -195,12 +195,12 @@ def _words(flags: dict[str, str]) -> list[str]:
 
 def finished(recipe: Recipe, out: Path) -> list[Run]:
     """Return the finished runs of `recipe` below `out`, of any seed, in order of cell and seed."""
-    found = []
+    result = []
     for cell in recipe.cells():
         first = Run(recipe, cell, 0, "", out)
         seeds = [
             path.name.rpartition("_s")[2] for path in first.save.parent.glob(f"{first.name.rpartition('_s')[0]}_s*")
         ]
         runs = [Run(recipe, cell, seed, "", out) for seed in sorted(int(seed) for seed in seeds if seed.isdigit())]
-        found += [run for run in runs if run.state() == "finished"]
-    return found
+        result += [run for run in runs if run.state() == "finished"]
+    return result

@@ -43,7 +43,7 @@ class Measured:
 
 def collect(recipe: Recipe, runs: list[Run]) -> Cells:
     """Return every measure of every cell over the finished `runs`."""
-    found = {
+    cells = {
         (cell, name): Measured([], recipe.published.get((cell, name), ("", "")), [])
         for cell in recipe.cells()
         for name in recipe.measures
@@ -51,9 +51,9 @@ def collect(recipe: Recipe, runs: list[Run]) -> Cells:
     for run in runs:
         seconds = run.summary()["seconds"]
         for name, value in run.values().items():
-            found[run.cell, name].values.append(value)
-            found[run.cell, name].seconds.append(seconds)
-    return found
+            cells[run.cell, name].values.append(value)
+            cells[run.cell, name].seconds.append(seconds)
+    return cells
 
 
 def results(recipe: Recipe, runs: list[Run]) -> str:
@@ -98,8 +98,8 @@ def columns(recipe: Recipe) -> list[tuple[str, str, str]]:
 
 def titles(recipe: Recipe, dataset: str, protocol: str, measure: str) -> list[str]:
     """Return the titles of a column; the measure only if there are several."""
-    found = [recipe.datasets[dataset]["title"], recipe.protocols[protocol]["title"]]
-    return found + ([recipe.measures[measure]["title"]] if len(recipe.measures) > 1 else [])
+    axes = [recipe.datasets[dataset]["title"], recipe.protocols[protocol]["title"]]
+    return axes + ([recipe.measures[measure]["title"]] if len(recipe.measures) > 1 else [])
 
 
 def digits(recipe: Recipe, measure: str) -> int:

@@ -11,17 +11,9 @@ import paddle
 
 # part of every result: a number is never changed or given to another purpose
 PURPOSES = {
-    "order": 0,
-    "crop": 1,
-    "mix": 2,
-    "head": 3,
-    "layers": 4,
-    "attention": 5,
-    "relationship": 6,
-    "pairs": 7,
-    "split": 8,
-    "mask": 9,
-}
+    "order": 0, "crop": 1, "mix": 2, "head": 3, "layers": 4, "attention": 5, "relationship": 6, "pairs": 7,
+    "split": 8, "mask": 9,
+}  # fmt: skip
 
 
 def generator(seed: int, purpose: str, *position: int) -> np.random.Generator:
