@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
 from datasets import splits
 from datasets.batch import Batch
 from datasets.check import check_data

@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
 import numpy as np
 import paddle
 from scipy.special import softmax

@@ -7,16 +7,18 @@ python reproduce.py recipes/table2.yaml --data_root dataset --only dataset=cub m
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
 import paddle
 
 from reproduction import budget, needs, recipes, report
@@ -24,8 +26,10 @@ from reproduction.progress import Progress, count
 from reproduction.recipes import Recipe
 from reproduction.runs import Run, finished
 from reproduction.scheduler import Job, Pool
+from reproduction.values import numbers
 from utils import errors
 from utils.commandline import Parser
+from utils.files import lock
 
 ROOT = Path(__file__).resolve().parent
 
@@ -51,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(_joined(argv))
     recipe = recipes.load(options.recipe)
     out = Path(_short(options.out or Path("reproduced", recipe.path.stem)))
-    seeds = recipes.numbers(options.seeds.split(","), "--seeds") if options.seeds else recipe.seeds
+    seeds = numbers(options.seeds.split(","), "--seeds") if options.seeds else recipe.seeds
     cells = recipe.cells(chosen(recipe, options.only))
     runs = [Run(recipe, cell, seed, _short(options.data_root), out) for cell in cells for seed in seeds]
     if options.report:
@@ -72,21 +76,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _joined(argv: list[str]) -> list[str]:
-    """Let `--gpus -1,-1` be said, which argparse would take for two flags."""
-    words, found = list(argv), [place for place, word in enumerate(argv[:-1]) if word == "--gpus"]
-    for place in reversed(found):
+    """Join `--gpus -1,-1` to one word, for argparse takes the value for a flag."""
+    words, places = list(argv), [place for place, word in enumerate(argv[:-1]) if word == "--gpus"]
+    for place in reversed(places):
         words[place : place + 2] = [f"--gpus={argv[place + 1]}"]
     return words
 
 
-def _short(path) -> str:
-    """Return one spelling of `path`, relative when it lies below the working directory: runs go on by their options."""
+def _short(path: str | Path) -> str:
+    """Return `path` relative to the working directory if it lies below it: a run resumes only with equal options."""
     relative = os.path.relpath(path)
     return os.path.abspath(path) if relative.startswith("..") else relative
 
 
 def chosen(recipe: Recipe, only: list[str]) -> dict[str, list[str]]:
-    """Return the keys that `--only` leaves of each axis it names.
+    """Return the keys that `--only` selects of each axis it names.
 
     Raises:
         UsageError: an axis or a key that the recipe does not have.
@@ -107,45 +111,41 @@ def devices(text: str | None) -> list[int]:
     """Return the device of each process.
 
     Raises:
-        UsageError: `text` is no list of numbers.
+        UsageError: `text` is not a list of numbers.
         DeviceError: there is no such GPU.
     """
-    there = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    available = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if text is None:
-        return list(range(there)) or [-1]
+        return list(range(available)) or [-1]
     try:
-        found = [int(word) for word in text.split(",")]
+        gpus = [int(word) for word in text.split(",")]
     except ValueError:
         raise errors.UsageError(f"--gpus {text}: accepted are numbers as in 0,1; -1 is the CPU") from None
-    absent = [number for number in found if not -1 <= number < there]
+    absent = [gpu for gpu in gpus if not -1 <= gpu < available]
     if absent:
-        raise errors.DeviceError(f"--gpus {text}: no GPU {absent[0]}, there are {there}; -1 is the CPU")
-    return found
+        raise errors.DeviceError(f"--gpus {text}: no GPU {absent[0]}, there are {available}; -1 is the CPU")
+    return gpus
 
 
 @contextlib.contextmanager
-def alone(out: Path):
-    """Keep other calls of this script out of the folder `out`.
+def alone(out: Path) -> Iterator[None]:
+    """Lock the folder `out` against other calls of this script.
 
     Raises:
-        UsageError: one is at work in it.
+        UsageError: another call holds the lock.
     """
     out.mkdir(parents=True, exist_ok=True)
     with open(out / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise errors.UsageError(f"--out {out}: another reproduce.py is at work there; give another --out") from None
-        except OSError:  # a file system without locks
-            pass
+        if not lock(file):
+            raise errors.UsageError(f"--out {out}: another reproduce.py is at work there; give another --out")
         yield
 
 
 def provide(recipe: Recipe, runs: list[Run], gpus: list[int]) -> list[Run]:
-    """Set the threads of every process, prepare what the runs need, and return those that can be.
+    """Set the threads of every process, prepare the runs, and return those that can be made.
 
     Raises:
-        DataError, WeightsError: there are none.
+        DataError, WeightsError: none can be made.
     """
     share = int(os.environ["OMP_NUM_THREADS"]) // len(gpus)
     os.environ["OMP_NUM_THREADS"] = str(recipe.threads or max(1, share))
@@ -162,10 +162,10 @@ def provide(recipe: Recipe, runs: list[Run], gpus: list[int]) -> list[Run]:
 
 
 def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
-    """Make the runs that are not finished; return the reasons of those that failed, by title.
+    """Make the runs that are not finished; return the reasons of the failed ones by title.
 
     Raises:
-        UsageError: finished ones were made of other folders.
+        UsageError: finished ones were trained on other folders.
         Interrupted: after a signal.
     """
     left = [run for run in runs if run.state() != "finished"]
@@ -189,7 +189,7 @@ def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
     pool = Pool(gpus, ended, progress.say)
     progress.say(progress.budget(basis))
     if not drop:
-        room(runs[0].out, megabytes, progress.say)
+        room(runs[0].out, megabytes)
     try:
         pool.run([job(run) for run in left])
     except errors.Interrupted:
@@ -201,24 +201,22 @@ def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
 
 
 def job(run: Run) -> Job:
-    """Return the commands of a run, ready to be started."""
+    """Return the commands of a run as a job."""
     commands = [
         ([sys.executable, str(ROOT / script), *arguments], product) for (script, *arguments), product in run.commands()
     ]
     return Job(run.name, commands, stderr=run.save / "stderr.txt", locked=run.file(".txt"))
 
 
-def room(out: Path, megabytes: float, say) -> None:
-    """Say so when the checkpoints will not fit on the disk."""
+def room(out: Path, megabytes: float) -> None:
+    """Warn if the checkpoints will not fit on the disk."""
     free = shutil.disk_usage(out).free / 1e6
     if megabytes > free:
-        say(
-            f"WARNING: the checkpoints take {megabytes / 1e3:.0f} GB, {free / 1e3:.0f} are free; see --drop_checkpoints"
-        )
+        errors.warn(f"the checkpoints take {megabytes / 1e3:.0f} GB, {free / 1e3:.0f} are free; see --drop_checkpoints")
 
 
 def show(recipe: Recipe, runs: list[Run], gpu: int) -> None:
-    """Print every cell and, below it, the commands of its runs, as on device `gpu`."""
+    """Print every cell and the commands of its runs on device `gpu`."""
     states = [run.state() for run in runs]
     cells = list(dict.fromkeys(run.cell for run in runs))
     prefix = f"OMP_NUM_THREADS={recipe.threads} " if recipe.threads else ""
@@ -230,8 +228,8 @@ def show(recipe: Recipe, runs: list[Run], gpu: int) -> None:
                 print(f"  seed {run.seed}, {state}")
                 for command, _ in run.commands():
                     print(f"    {prefix}python {shlex.join(command)} --gpu {gpu}")
-    told = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "interrupted", "new"))
-    print(f"{len(cells) * len(recipe.measures)} cells, {count(len(runs))}: {told}")
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "interrupted", "new"))
+    print(f"{len(cells) * len(recipe.measures)} cells, {count(len(runs))}: {counts}")
 
 
 if __name__ == "__main__":

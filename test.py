@@ -13,9 +13,11 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
 import numpy as np
 
 from checkpoints import classifier

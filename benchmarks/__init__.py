@@ -5,6 +5,7 @@ Times depend on the machine and on what else it does, their ratios hardly: what 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import time
@@ -48,13 +49,13 @@ def show(columns: tuple[str, ...], rows: list[tuple]) -> None:
         print(first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:])), sep="  ")
 
 
-def _cell(value) -> str:
+def _cell(value: float | str | None) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def write_json(path: str | None, options, results: dict) -> None:
+def write_json(path: str | None, options: argparse.Namespace, results: dict) -> None:
     """Write `results`, what they were measured with and how busy the machine was; nothing when `path` is None."""
     if path is None:
         return

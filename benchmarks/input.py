@@ -18,9 +18,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a file, only its own folder is searched
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
 import argparse
 from collections.abc import Iterator
 
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     report(rates, options)
 
 
-def _options(argv) -> argparse.Namespace:
+def _options(argv: list[str]) -> argparse.Namespace:
     parser, count = Parser(description=__doc__.split("\n")[0]), number(int, 1)
     parser.add_argument("--images", type=count, default=200, help="how many are written")
     parser.add_argument("--size", type=_size, default=(500, 375), metavar="WxH", help="of the images, in pixels")
@@ -117,12 +119,12 @@ def first_pass(folder: Path, cores: list[int]) -> None:
         os.sched_setaffinity(0, allowed)
 
 
-def _crops(images, batch_size):
+def _crops(images: loader.Dataset, batch_size: int) -> Iterator:
     # private: what `training_batches` normalises and uploads
     return loader._augmented(images, batch_size, SEED, 0, slice(None))
 
 
-def rate(endless: Iterator, options) -> float:
+def rate(endless: Iterator, options: argparse.Namespace) -> float:
     """Return the images per second of the first batches of `endless`, which is closed."""
     count = -(-PASSES * options.images // options.batch_size)
     with contextlib.closing(endless):
@@ -130,7 +132,7 @@ def rate(endless: Iterator, options) -> float:
     return count * options.batch_size / taken
 
 
-def report(rates: dict[str, list[float]], options) -> None:
+def report(rates: dict[str, list[float]], options: argparse.Namespace) -> None:
     """Print the medians and their ratios, write everything measured."""
     medians = {name: float(np.median(values)) for name, values in rates.items()}
     rows = []

@@ -16,9 +16,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a file, only its own folder is searched
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
 import re
 
 import paddle

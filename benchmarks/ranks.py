@@ -14,9 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a file, only its own folder is searched
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
+import argparse
 import json
 import os
 import subprocess
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     report(rates, curves, options)
 
 
-def command(folder: Path, name: str, options) -> list[str]:
+def command(folder: Path, name: str, options: argparse.Namespace) -> list[str]:
     """Return the command line of the run `name` below `folder`."""
     log = str(folder / "log")
     launcher = ["-m", "paddle.distributed.launch", "--nproc_per_node", str(RUNS[name]), "--log_dir", log]
@@ -85,11 +88,11 @@ def command(folder: Path, name: str, options) -> list[str]:
     return [sys.executable, *(launcher if RUNS[name] > 1 else []), str(ROOT / "finetune.py"), *words]
 
 
-def images_per_second(folder: Path, name: str, options) -> float:
+def images_per_second(folder: Path, name: str, options: argparse.Namespace) -> float:
     """Run `name` and return the images of its steps over the time these took.
 
     Raises:
-        Failure: the run failed; what it said last is told.
+        Failure: the run failed; the message has the end of its output.
     """
     done = subprocess.run(
         command(folder, name, options), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -106,7 +109,7 @@ def losses(folder: Path, name: str) -> dict[int, float]:
     return {int(row["step"]): float(row["train_loss"]) for row in rows}
 
 
-def report(rates: dict[str, list[float]], curves: dict[str, dict[int, float]], options) -> None:
+def report(rates: dict[str, list[float]], curves: dict[str, dict[int, float]], options: argparse.Namespace) -> None:
     """Print the medians, their ratio and the curves, write everything measured."""
     medians = {name: float(np.median(values)) for name, values in rates.items()}
     one, two = RUNS

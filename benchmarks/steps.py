@@ -15,12 +15,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # started as a file, only its own folder is searched
 
-from utils import startup  # noqa: F401  it sets threads and memory up, so it comes before paddle
+from utils import startup
 
-# isort: split
+if __name__ == "__main__":
+    startup.configure()  # before paddle is imported
+
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import paddle
@@ -56,11 +58,11 @@ ATTENTION_TARGET = 3.0  # in plain forwards: two more than one
 class CleanImages:
     """One small image of each class: all that methods look at before the first step, and it does not count."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int) -> None:
         self.labels = np.arange(classes)
         self.class_names = [f"class {label}" for label in self.labels]
 
-    def batches(self, batch_size: int):
+    def batches(self, batch_size: int) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
         """Yield images and their positions in order."""
         for index in np.array_split(self.labels, -(-len(self.labels) // batch_size)):
             yield random_images(len(index), 32), index
@@ -85,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     write_json(options.json, options, results)
 
 
-def _options(argv) -> argparse.Namespace:
+def _options(argv: list[str]) -> argparse.Namespace:
     parser, count = Parser(description=__doc__.split("\n")[0]), number(int, 1)
     parser.add_argument("--model_arch", choices=tuple(ARCHITECTURES), default="resnet18", metavar="ARCH", help=" ")
     parser.add_argument("--image_size", type=count, default=224, help="side of the images in pixels")
@@ -129,7 +131,14 @@ class Run:
         cache_dir: for what the method keeps.
     """
 
-    def __init__(self, name: str, source, images: paddle.Tensor, options, cache_dir: Path):
+    def __init__(
+        self,
+        name: str,
+        source: paddle.nn.Layer,
+        images: paddle.Tensor,
+        options: argparse.Namespace,
+        cache_dir: Path,
+    ) -> None:
         self.model = build(options.model_arch, options.classes)
         own = self.model.state_dict()
         for key, tensor in source.state_dict().items():
@@ -185,7 +194,7 @@ def steps_report(times: dict[str, list[float]]) -> dict:
     return {"steps": [dict(zip(columns, row)) for row in rows], "seconds": times}
 
 
-def attention(source, options) -> dict:
+def attention(source: paddle.nn.Layer, options: argparse.Namespace) -> dict:
     """Measure DELTA's attention of the last block in closed form, on 64 images, in plain forwards of them."""
     images = random_images(ATTENTION_IMAGES, options.image_size)
     labels, frozen = np.arange(ATTENTION_IMAGES) % options.classes, Frozen(source)

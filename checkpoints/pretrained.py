@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from checkpoints.checkpoint import load_exactly
 from checkpoints.download import fetch
 from models import HEAD_NAMES, build, efficientnet
 from regularizers.teacher import freeze
-from utils.errors import UsageError, WeightsError
+from utils.errors import UsageError, WeightsError, warn
 from utils.files import digest
 
 HAPI = "https://paddle-hapi.bj.bcebos.com/models/"
@@ -145,5 +144,5 @@ def state_of(content: dict, arch: str, path: Path) -> dict[str, np.ndarray]:
     if foreign or not content:
         raise WeightsError(f"{path}: not weights: {'its entry ' + str(foreign[0]) if foreign else 'it'} holds no array")
     if arch in efficientnet.ARCHITECTURES and conversion.TORCHVISION in content:
-        print(f"WARNING: {path}: torchvision's {arch} pads otherwise and has another epsilon", file=sys.stderr)
+        warn(f"{path}: torchvision's {arch} pads otherwise and has another epsilon")
     return conversion.to_ours(content, arch)

@@ -14,8 +14,6 @@ class, at least one where it has two. scale is looked for within [e^-7, e^7]. A 
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
@@ -24,7 +22,7 @@ from tqdm import tqdm
 from datasets.loader import Dataset
 from regularizers.linear import logistic_regression, of_clean_images
 from regularizers.teacher import Frozen
-from utils.errors import UsageError, names
+from utils.errors import UsageError, names, warn
 
 STRENGTHS = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
 
@@ -71,9 +69,7 @@ def marginal_rows(probabilities: np.ndarray, labels: np.ndarray, classes: list[s
     """Return the mean of `probabilities` as the row of every class, and warn of the classes that have no other."""
     absent = [name for label, name in enumerate(classes) if label not in labels]
     if absent:
-        logging.getLogger("smile").warning(
-            "no training image of %s: its source classes are those of all images", names(absent)
-        )
+        warn(f"no training image of {names(absent)}: its source classes are those of all images")
     return np.tile(probabilities.mean(axis=0), (len(classes), 1))
 
 

@@ -1,21 +1,26 @@
-"""The picture of a table: one panel for each column, a row for each method, measured dots and hollow published ones."""
+"""The plot of a table: a panel for each column, a row for each method, measured dots and hollow published ones."""
 
 from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reproduction.recipes import Cell, Recipe
 from reproduction.tables import Measured, columns, titles
 from utils.files import replacing
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 MEASURED, PUBLISHED = "#1f5a94", "#c05a1c"
-CHARACTERS = 13  # in an inch of the title
+CHARACTERS = 13  # per inch of the title
 
 
 def draw(path: Path, recipe: Recipe, cells: dict[tuple[Cell, str], Measured]) -> None:
-    """Draw `cells` as a PNG; a cell that was not run has no dot."""
-    from matplotlib.figure import Figure  # takes half a second: only where a picture is drawn
+    """Draw `cells` as a PNG; a cell without runs has no dot."""
+    from matplotlib.figure import Figure  # takes half a second
 
     panels = columns(recipe)
     across = len(recipe.protocols) * len(recipe.measures)
@@ -37,7 +42,7 @@ def draw(path: Path, recipe: Recipe, cells: dict[tuple[Cell, str], Measured]) ->
         figure.savefig(temporary, format="png", dpi=120)
 
 
-def _panel(axes, rows: list[Measured]) -> None:
+def _panel(axes: Axes, rows: list[Measured]) -> None:
     shift = 0.16 if any(row.published[0] for row in rows) else 0.0  # side by side, for the two are often equal
     for place, row in enumerate(rows):
         number, spread = row.published
@@ -53,12 +58,12 @@ def _panel(axes, rows: list[Measured]) -> None:
         axes.set_xticks([])
 
 
-def _dot(axes, value: float, spread: float, place: float, colour: str, fill: str) -> None:
+def _dot(axes: Axes, value: float, spread: float, place: float, colour: str, fill: str) -> None:
     bars = {"xerr": spread, "elinewidth": 1, "capsize": 2} if spread else {}
     axes.errorbar(value, place, fmt="o", markersize=5, color=colour, markerfacecolor=fill, zorder=3, **bars)
 
 
-def _legend(figure, compared: bool) -> None:
+def _legend(figure: Figure, compared: bool) -> None:
     from matplotlib.lines import Line2D
 
     kinds = [("measured, mean ± std over seeds", MEASURED, MEASURED)]

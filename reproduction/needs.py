@@ -1,4 +1,4 @@
-"""What runs need before they start: folders of images, weights, the embedded task, subsets to be scored on."""
+"""Prerequisites of runs: image folders, weights, the embedded task, subsets to be scored on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from utils.errors import DataError, Failure, UsageError, WeightsError
 
 
 def check(recipe: Recipe, runs: list[Run]) -> None:
-    """Check that every run's options mean something to `finetune.py`.
+    """Check that `finetune.py` accepts the options of every run.
 
     Raises:
         UsageError: naming the recipe and the cell.
@@ -26,32 +26,32 @@ def check(recipe: Recipe, runs: list[Run]) -> None:
         try:
             run.parsed()
         except WeightsError:
-            pass  # which files are there is for `obstacles` to say
+            pass  # `obstacles` reports missing files
         except UsageError as error:
             raise UsageError(f"{recipe.path}: {' '.join(run.cell)}: {error}") from None
 
 
 def obstacles(runs: list[Run]) -> dict[str, Failure]:
-    """Return the names of the runs that cannot be, each with the reason; weights are fetched that are not there yet."""
+    """Return the names of the runs that cannot be made, each with the reason; download missing weights."""
     known: dict[tuple, Failure | None] = {}
-    found = {}
+    failures = {}
     for run in runs:
         key = (run.cell.dataset, *(run.settings.get(flag) for flag in ("pretrained", "model_arch")))
         if key not in known:
             known[key] = _obstacle(run)
         if known[key] is not None:
-            found[run.name] = known[key]
-    return found
+            failures[run.name] = known[key]
+    return failures
 
 
 def _obstacle(run: Run) -> Failure | None:
     if "embedded" in run.dataset:
         return None
     scored = {score["images"] for score in run.recipe.scores.values()}
-    parts = ["train"] if run.splits and "test" not in scored else ["train", "test"]
-    for part in parts:
-        if not os.path.isdir(run.folder(part)):
-            return DataError(f"{run.cell.dataset}: no folder {run.folder(part)}; {_how_to_make(run, parts)}")
+    splits = ["train"] if run.splits and "test" not in scored else ["train", "test"]
+    for split in splits:
+        if not os.path.isdir(run.folder(split)):
+            return DataError(f"{run.cell.dataset}: no folder {run.folder(split)}; {_how_to_make(run, splits)}")
     try:
         options = run.parsed()
         if options.pretrained != "none":
@@ -62,15 +62,15 @@ def _obstacle(run: Run) -> Failure | None:
     return None
 
 
-def _how_to_make(run: Run, parts: list[str]) -> str:
+def _how_to_make(run: Run, splits: list[str]) -> str:
     folder, name = os.path.dirname(run.folder("train")), run.dataset["folder"]
     if name in DATA_SETS:
         return f"make it with: python -m datasets.prepare {name} --archive FILE ... --out {folder}"
-    return f"expected: {' and '.join(f'{folder}/{part}/CLASS/' for part in parts)}"
+    return f"expected: {' and '.join(f'{folder}/{split}/CLASS/' for split in splits)}"
 
 
 def provide(runs: list[Run], gpu: int) -> None:
-    """Draw the letters, train the network they start from, link the subsets; what is there stays as it is.
+    """Prepare the embedded task and link the subsets; existing ones are kept.
 
     Raises:
         Failure: the source network cannot be trained.
@@ -80,12 +80,12 @@ def provide(runs: list[Run], gpu: int) -> None:
         embedded.prepare(cache_dir, gpu)
     for run in runs:
         if any(score["images"] == "train" for score in run.recipe.scores.values()):
-            with contextlib.suppress(Failure):  # training fails for the same reason, and is reported
+            with contextlib.suppress(Failure):  # training fails for the same reason and reports it
                 run.link_subset()
 
 
 def _wait_for(log: Path) -> None:
-    """Wait for a source network that an earlier call, killed itself, has left in training."""
+    """Wait while the source network is still trained by the child of an earlier, killed call."""
     if in_use(log):
         print(f"waiting for another process, which is still writing {log}", flush=True)
         while in_use(log):
@@ -93,10 +93,10 @@ def _wait_for(log: Path) -> None:
 
 
 def same_images(run: Run) -> None:
-    """Check that a finished run was trained in the folder that it would be trained in now.
+    """Check that a finished run was trained on the folder that it would be trained on now.
 
     Raises:
-        UsageError: it was another one.
+        UsageError: it was trained on another one.
     """
     then, now = run.summary()["options"]["train_dir"], run.folder("train")
     if "folder" in run.dataset and os.path.realpath(then) != os.path.realpath(now):

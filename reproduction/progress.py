@@ -1,4 +1,4 @@
-"""What a person sees of many runs: the budget before they start, a line as each ends, the time that is left."""
+"""Progress of many runs: the estimate before they start, a line as each ends, the time left."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from reproduction.budget import clock
 
 
 class Progress:
-    """Counts runs and foretells the end.
+    """Counts ended runs and estimates the time left.
 
     Args:
-        total: how many runs there are to be made.
-        seconds: what each may take, by name; runs it does not know are taken for average.
-        processes: how many are made at a time.
+        total: number of runs to be made.
+        seconds: estimated duration of each run by name; a run that is absent is taken for average.
+        processes: number of runs at a time.
     """
 
-    def __init__(self, total: int, seconds: dict[str, float], processes: int):
-        self.total, self.processes = total, processes
+    def __init__(self, total: int, seconds: dict[str, float], processes: int) -> None:
+        self.total, self.seconds, self.processes = total, seconds, processes
         self.average = sum(seconds.values()) / len(seconds) if seconds else 0.0
-        self.seconds, self.remaining = seconds, sum(seconds.values()) + self.average * (total - len(seconds))
-        self.spent, self.expected = 0.0, 0.0
+        self.remaining = sum(seconds.values()) + self.average * (total - len(seconds))
+        self.spent = self.expected = 0.0  # seconds of the runs done, measured and estimated
         self.done, self.failures = 0, {}
         self.bar = tqdm(total=total, unit="run", disable=None, dynamic_ncols=True)
 
@@ -32,7 +32,7 @@ class Progress:
         sys.stdout.flush()
 
     def budget(self, basis: str) -> str:
-        """Say how many runs are left and how long they may take."""
+        """Return a line with the number of runs left and the estimate of their time."""
         if not self.remaining:
             return f"{count(self.total)} left; no estimate of their time, the network could not be timed"
         return (
@@ -41,7 +41,7 @@ class Progress:
         )
 
     def left(self) -> float:
-        """Return the seconds left: the estimate, corrected by how long the runs so far took."""
+        """Return the estimated seconds left, corrected by the measured time of the runs done."""
         correction = self.spent / self.expected if self.expected else 1.0
         return self.remaining * correction / self.processes
 
@@ -55,19 +55,14 @@ class Progress:
             self.done += 1
             self.spent, self.expected = self.spent + seconds, self.expected + expected
         ended = self.done + len(self.failures)
-        if ended == self.total:
-            left = ""
-        elif self.remaining:
-            left = f", {clock(self.left())} left"
-        else:
-            left = ", time left unknown"
+        left = f", {clock(self.left())} left" if self.remaining else ", time left unknown"
         self.say(
-            f"{'FAILED' if failed else 'done'} {title}: {result}  "
-            f"[{ended}/{self.total} ended, {running} running, {len(self.failures)} failed{left}]"
+            f"{'FAILED' if failed else 'done'} {title}: {result}  [{ended}/{self.total} ended, {running} running, "
+            f"{len(self.failures)} failed{left if ended < self.total else ''}]"
         )
         self.bar.update()
 
 
 def count(runs: int) -> str:
-    """Return how many runs, in words."""
+    """Return a number of runs as text."""
     return "1 run" if runs == 1 else f"{runs} runs"

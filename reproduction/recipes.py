@@ -1,8 +1,8 @@
 """Recipes: data sets, protocols and methods as data.
 
-A recipe is a YAML file. Its values are handed on as they are written, so `1e-4` stays `1e-4`; an option without a
-value is a flag without one. The options of a cell are united in this order, later ones win: the recipe's, the data
-set's, the protocol's, the method's, the method's for the data set.
+A recipe is a YAML file. Its values stay text, so `1e-4` stays `1e-4`; an option without a value is a flag without one.
+The options of a cell are merged in this order, later ones win: the recipe's, the data set's, the protocol's, the
+method's, the method's for the data set.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from typing import NamedTuple
 import yaml
 
 from evaluation.interpolation import TITLES, Loss
+from reproduction.values import boolean, entries, mapping, numbers, options, text
 from utils.errors import UsageError
 
-# flags of finetune.py that belong to a run, not to a recipe
-RESERVED = ("name", "train_dir", "eval_dir", "save", "log_dir", "cache_dir", "gpu", "seed")
-RESERVED += ("resume", "overwrite", "dry_run")
 _ENTRY = ("title", "published", "options")
 _KEYS = {
     "datasets": (*_ENTRY, "folder", "embedded", "fetch"),
@@ -35,7 +33,7 @@ _TOP = ("title", "note", "seeds", "threads", "options", *_KEYS, "published", "ra
 
 
 class Cell(NamedTuple):
-    """What one run, or one for each seed, is about: keys of the recipe."""
+    """A data set, a protocol and a method, by their keys in the recipe; one run for each seed."""
 
     dataset: str
     protocol: str
@@ -44,20 +42,20 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as it was read; a value is text, a list or a mapping of those.
+    """A validated recipe; values are text, lists or mappings of those.
 
     Attributes:
         path: the file.
         title: one line.
-        note: what is to be said beside the table.
+        note: text above the table.
         seeds: of the subsets and of the runs.
-        threads: of each process; None for an equal share of the cores.
+        threads: of each process; None divides the cores evenly.
         options: of every run, flag to value.
         datasets, protocols, methods: the axes.
-        scores: what `test.py` is asked about the last checkpoint, by name.
-        measures: what is reported, by name, and where it comes from.
-        published: the published numbers.
-        ranked: whether the methods are listed best first, with what they cost and which run to keep.
+        scores: calls of `test.py` with the last checkpoint, by name.
+        measures: the reported numbers and their origin, by name.
+        published: the published number and its deviation as text, by cell and measure.
+        ranked: whether the methods are listed best first, with their cost and the run to keep.
     """
 
     path: Path
@@ -76,7 +74,7 @@ class Recipe:
 
     @property
     def axes(self) -> dict[str, dict[str, dict]]:
-        """The axes by the names they have in `--only` and in `Cell`."""
+        """The axes by their names in `--only` and in `Cell`."""
         return dict(zip(Cell._fields, (self.datasets, self.protocols, self.methods)))
 
     def cells(self, only: dict[str, list[str]] | None = None) -> list[Cell]:
@@ -88,22 +86,22 @@ class Recipe:
     def settings(self, cell: Cell) -> dict[str, str]:
         """Return the options of a cell, flag to value."""
         dataset, protocol, method = (axis[key] for axis, key in zip(self.axes.values(), cell))
-        own = method["per_dataset"].get(cell.dataset, {})
-        return {**self.options, **dataset["options"], **protocol["options"], **method["options"], **own}
+        override = method["per_dataset"].get(cell.dataset, {})
+        return {**self.options, **dataset["options"], **protocol["options"], **method["options"], **override}
 
     def sampling(self, cell: Cell) -> dict[str, str]:
-        """Return how the images of a cell are chosen where no method says otherwise."""
+        """Return the options that select the training images of a cell, without those of its method."""
         options = {**self.options, **self.datasets[cell.dataset]["options"], **self.protocols[cell.protocol]["options"]}
         return {flag: value for flag, value in options.items() if flag.startswith("sampl")}
 
     def digest(self, cell: Cell) -> str:
-        """Return eight digits of a sum over all that a cell's results depend on, but for seed, folders and device."""
+        """Return a digest of everything that a cell's results depend on except seed, folders and device."""
         images = [self.datasets[cell.dataset].get(key) for key in ("folder", "embedded")]
         return digest([self.settings(cell), images, self.threads])
 
 
-def digest(content) -> str:
-    """Return eight hexadecimal digits of a sum over `content`; the order of keys does not matter."""
+def digest(content: object) -> str:
+    """Return eight hexadecimal digits of a hash of `content`; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -111,32 +109,30 @@ def load(path: str | Path) -> Recipe:
     """Read a recipe.
 
     Raises:
-        UsageError: there is no such file, it is no YAML, or something in it has no meaning.
+        UsageError: the file is missing, is not YAML, or holds an invalid value.
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # every value as it is written
+        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # every value stays text
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}; a recipe is a file like recipes/demo.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {error}") from None
-    content = _mapping(content, path, _TOP)
-    if content.get("ranked", "false") not in ("true", "false"):
-        raise UsageError(f"{path}: ranked: accepted are true and false")
-    axes = {part: _entries(content.get(part), f"{path}: {part}", _KEYS[part]) for part in _KEYS}
-    for part in ("datasets", "protocols", "methods", "measures"):
-        if not axes[part]:
-            raise UsageError(f"{path}: {part}: there are none")
+    content = mapping(content, str(path), _TOP)
+    sections = {name: entries(content.get(name), f"{path}: {name}", keys) for name, keys in _KEYS.items()}
+    for name, section in sections.items():
+        if not section and name != "scores":
+            raise UsageError(f"{path}: {name}: there are none")
     recipe = Recipe(
         path=path,
-        title=_text(content.get("title", path.stem), f"{path}: title"),
-        note=" ".join(_text(content.get("note", ""), f"{path}: note").split()),
+        title=text(content.get("title", path.stem), f"{path}: title"),
+        note=" ".join(text(content.get("note", ""), f"{path}: note").split()),
         seeds=numbers(content.get("seeds", ["0"]), f"{path}: seeds"),
         threads=numbers([content["threads"]], f"{path}: threads")[0] if "threads" in content else None,
-        options=_options(content.get("options"), f"{path}: options"),
+        options=options(content.get("options"), f"{path}: options"),
         published={},
-        ranked=content.get("ranked", "false") == "true",
-        **axes,
+        ranked=boolean(content.get("ranked", "false"), f"{path}: ranked"),
+        **sections,
     )
     _check(recipe)
     if "published" in content:
@@ -144,60 +140,8 @@ def load(path: str | Path) -> Recipe:
     return recipe
 
 
-def numbers(values: list[str], where: str) -> list[int]:
-    """Return whole numbers from 0 upwards, each once.
-
-    Raises:
-        UsageError: naming `where`.
-    """
-    if not isinstance(values, list) or not values or not all(str(value).isdigit() for value in values):
-        raise UsageError(f"{where}: {values}: accepted are whole numbers from 0 upwards")
-    return list(dict.fromkeys(map(int, values)))
-
-
-def _mapping(value, where, accepted=None) -> dict:
-    value = {} if value in (None, "") else value
-    if not isinstance(value, dict):
-        raise UsageError(f"{where}: {value!r:.60}: expected is a mapping")
-    unknown = [key for key in value if accepted and key not in accepted]
-    if unknown:
-        raise UsageError(f"{where}: unknown {', '.join(unknown)}; accepted are {', '.join(accepted)}")
-    return value
-
-
-def _entries(value, where, accepted) -> dict[str, dict]:
-    """Return the entries of one part, each with its title, options and options for a data set filled in."""
-    found = {}
-    for key, entry in _mapping(value, where).items():
-        if not key.replace("-", "").replace("_", "").isalnum():
-            raise UsageError(f"{where}: {key!r}: a name is made of letters, digits, - and _, for it becomes a file's")
-        entry = _mapping(entry, f"{where}: {key}", accepted)
-        entry = {"title": key, **entry, "options": _options(entry.get("options"), f"{where}: {key}: options")}
-        for name in set(entry) - {"options", "per_dataset"}:
-            _text(entry[name], f"{where}: {key}: {name}")
-        own = _mapping(entry.get("per_dataset"), f"{where}: {key}: per_dataset")
-        entry["per_dataset"] = {name: _options(flags, f"{where}: {key}: {name}") for name, flags in own.items()}
-        found[key] = entry
-    return found
-
-
-def _options(value, where) -> dict[str, str]:
-    options = _mapping(value, where)
-    for flag, text in options.items():
-        if flag in RESERVED:
-            raise UsageError(f"{where}: {flag} belongs to a run, reproduce.py sets it")
-        _text(text, f"{where}: {flag}")
-    return options
-
-
-def _text(value, where) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"{where}: {value!r:.60}: expected is one value")
-    return value
-
-
 def _check(recipe: Recipe) -> None:
-    """Check what one part of a recipe says of another."""
+    """Check the references between the sections of a recipe."""
     for key, entry in recipe.datasets.items():
         if ("folder" in entry) == ("embedded" in entry):
             raise UsageError(f"{recipe.path}: datasets: {key}: give either its folder or `embedded: true`")
@@ -208,13 +152,16 @@ def _check(recipe: Recipe) -> None:
     for key, entry in recipe.scores.items():
         if entry.get("images") not in ("train", "test"):
             raise UsageError(f"{recipe.path}: scores: {key}: images: accepted are train and test")
-        if entry.get("il", "true") not in ("true", "false"):
-            raise UsageError(f"{recipe.path}: scores: {key}: il: accepted are true and false")
+        boolean(entry.get("il", "true"), f"{recipe.path}: scores: {key}: il")
     splits = ["val_split" in recipe.settings(cell) for cell in recipe.cells()]
     if any(splits) and any(entry["images"] == "train" for entry in recipe.scores.values()):
-        raise UsageError(f"{recipe.path}: val_split: with a score on the train images, which would hold the others too")
+        raise UsageError(
+            f"{recipe.path}: val_split: not with a score on the train images, which include the held-out ones"
+        )
     if recipe.ranked and not (all(splits) and {entry["from"] for entry in recipe.measures.values()} == {"last.acc"}):
-        raise UsageError(f"{recipe.path}: ranked: only by last.acc and with val_split: nobody chooses on test images")
+        raise UsageError(
+            f"{recipe.path}: ranked: only by last.acc and with val_split: methods must not be chosen on test images"
+        )
     known = _measurable(recipe.scores)
     for key, entry in recipe.measures.items():
         numbers([entry.get("digits", "2")], f"{recipe.path}: measures: {key}: digits")
@@ -225,19 +172,19 @@ def _check(recipe: Recipe) -> None:
 
 
 def _measurable(scores: dict[str, dict]) -> list[str]:
-    """Return where a measure can come from: what `finetune.py` and `test.py` write, by its place."""
-    found = ["last.acc", "last.acc5", "last.loss", "best.acc"]
+    """Return the accepted origins of a measure: the numbers that `finetune.py` and `test.py` write."""
+    origins = ["last.acc", "last.acc5", "last.loss", "best.acc"]
     for name, score in scores.items():
-        found += [f"{name}.{each}" for each in ("acc", "acc5", "loss")]
+        origins += [f"{name}.{each}" for each in ("acc", "acc5", "loss")]
         if score.get("il") == "true":
-            found += [f"{name}.il.{each}.{form.name}" for each in TITLES for form in fields(Loss)]
-    return found
+            origins += [f"{name}.il.{each}.{form.name}" for each in TITLES for form in fields(Loss)]
+    return origins
 
 
-def _read_published(recipe: Recipe, value) -> dict[tuple[Cell, str], tuple[str, str]]:
-    """Return the published number and its deviation, as they are written, by cell and measure."""
+def _read_published(recipe: Recipe, value: object) -> dict[tuple[Cell, str], tuple[str, str]]:
+    """Return the published number and its deviation as text, by cell and measure."""
     where = f"{recipe.path}: published"
-    value = _mapping(value, where, ("file", *Cell._fields))
+    value = mapping(value, where, ("file", *Cell._fields))
     path = recipe.path.parent / value.get("file", "")
     try:
         with open(path, encoding="utf-8", newline="") as file:
@@ -245,7 +192,7 @@ def _read_published(recipe: Recipe, value) -> dict[tuple[Cell, str], tuple[str, 
     except OSError as error:
         raise UsageError(f"{where}: {path}: {error.strerror}") from None
     wanted = {axis: column for axis, column in value.items() if axis != "file"}
-    found = {}
+    published = {}
     for cell in recipe.cells():
         names = {
             wanted[axis]: entries[key].get("published", entries[key]["title"])
@@ -260,5 +207,5 @@ def _read_published(recipe: Recipe, value) -> dict[tuple[Cell, str], tuple[str, 
                 raise UsageError(f"{where}: {path}: no column {absent[0]}; there are {', '.join(there)}")
             matches = [row for row in rows if all(row[column] == text for column, text in names.items())]
             if mean and len(matches) == 1:
-                found[cell, measure] = (matches[0][mean], matches[0][deviation] if deviation else "")
-    return found
+                published[cell, measure] = (matches[0][mean], matches[0][deviation] if deviation else "")
+    return published

@@ -1,4 +1,4 @@
-"""What a recipe leaves below its folder: results.csv, table.md and table.png."""
+"""The report of a recipe: results.csv, table.md and table.png."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PICTURE = "table.png"
 
 
 def write(recipe: Recipe, out: Path) -> str:
-    """Write the three files from what is finished below `out`; return the table as Markdown."""
+    """Write the three files from the finished runs below `out`; return the table as Markdown."""
     runs = finished(recipe, out)
     cells = tables.collect(recipe, runs)
     table = tables.markdown(recipe, cells, runs, PICTURE)

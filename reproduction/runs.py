@@ -1,7 +1,8 @@
-"""The runs that a recipe means: which commands they take, where these leave what, and what came out."""
+"""The runs of a recipe: their commands, their files and their results."""
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
@@ -22,8 +23,8 @@ class Run:
     """One seed of one cell.
 
     Args:
-        data_root: the folder that holds those of the data sets.
-        out: where results go.
+        data_root: parent folder of the data sets.
+        out: folder of the results.
     """
 
     recipe: Recipe
@@ -34,12 +35,12 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The run for a person to read."""
+        """The cell and the seed, for messages."""
         return f"{' '.join(self.cell)} seed {self.seed}"
 
     @property
     def name(self) -> str:
-        """The run's `--name`: the cell, the sum of its options, the seed."""
+        """The run's `--name`: the cell, a digest of its options, the seed."""
         return f"{'_'.join(self.cell)}_{self.recipe.digest(self.cell)}_s{self.seed}"
 
     @property
@@ -49,7 +50,7 @@ class Run:
 
     @property
     def settings(self) -> dict[str, str]:
-        """The options of its cell, with the place of the weights filled in."""
+        """The options of its cell, with the path of the weights filled in."""
         settings = self.recipe.settings(self.cell)
         if "embedded" in self.dataset:
             settings = {"pretrained": embedded.source_path(self.cache_dir), **settings}
@@ -57,40 +58,42 @@ class Run:
 
     @property
     def splits(self) -> bool:
-        """Whether it is scored on a part of its training images, which it is not trained on."""
+        """Whether it is scored on images held out of its training folder."""
         return "val_split" in self.settings
 
     @property
     def cache_dir(self) -> str:
-        """Where decoded images go, and the embedded task: it keeps to itself, for its source network must not vary."""
+        """Folder of decoded images; the embedded task has one per `out`, for its source network must not vary."""
         return str(self.out / "cache") if "embedded" in self.dataset else CACHE_DIR
 
     @property
     def save(self) -> Path:
-        """The folder of everything the run leaves behind."""
+        """The folder of all files of the run."""
         return self.out / "runs" / self.name
 
-    def folder(self, part: str) -> str:
-        """Return the folder of class folders that holds `part`: "train", "val" (scored while training) or "test"."""
+    def folder(self, split: str) -> str:
+        """Return the image folder of `split`: "train", "val" (scored while training) or "test"."""
         if "embedded" in self.dataset:
-            return str(embedded.letters(self.cache_dir) / "greek" / part)
-        part = "train" if part == "val" and self.splits else "test" if part == "val" else part
-        return os.path.normpath(os.path.join(self.data_root, self.dataset["folder"], part))
+            return str(embedded.letters(self.cache_dir) / "greek" / split)
+        if split == "val":
+            split = "train" if self.splits else "test"
+        return os.path.normpath(os.path.join(self.data_root, self.dataset["folder"], split))
 
     def subset(self) -> Path:
-        """Return the folder of links to the images that the protocol, whatever the method, trains on."""
+        """Return the folder of links to the training images that the protocol selects, the same for every method."""
         return self.out / "subsets" / f"{self.cell.dataset}_{digest(self.recipe.sampling(self.cell))}_s{self.seed}"
 
     def file(self, ending: str) -> Path:
-        """Return the run's file with `ending`, as `finetune.py` names it."""
+        """Return the run's file with `ending`, named as by `finetune.py`."""
         return self.save / f"{self.name}_{self.settings['regularizer']}{ending}"
 
     def commands(self) -> list[tuple[list[str], Path]]:
-        """Return each script with its arguments, but for the device, and the file that is there when it is done."""
-        return [(self._training(), self.file(".json")), *self.scoring().values()]
+        """Return each command line without the device, and the file that exists once it has succeeded."""
+        return [(["finetune.py", *_words(self._flags())], self.file(".json")), *self.scoring().values()]
 
-    def _training(self) -> list[str]:
-        flags = {
+    def _flags(self) -> dict[str, str]:
+        """Return the flags of `finetune.py`, flag to text; an empty text is a flag without a value."""
+        return {
             **self.settings,
             "train_dir": self.folder("train"),
             **({} if self.splits else {"eval_dir": self.folder("val")}),
@@ -101,11 +104,10 @@ class Run:
             "seed": str(self.seed),
             "resume": "",
         }
-        return ["finetune.py", *_words(flags)]
 
     def scoring(self) -> dict[str, tuple[list[str], Path]]:
-        """Return for each of the recipe's scores `test.py` with its arguments, and the file it writes."""
-        found = {}
+        """Return for each of the recipe's scores the command line of `test.py` and the file it writes."""
+        commands = {}
         for name, score in self.recipe.scores.items():
             product = self.file(f"_{name}_{digest(score)}.json")
             flags = {
@@ -116,17 +118,17 @@ class Run:
                 "seed": str(self.seed),
                 **({"il": ""} if score.get("il") == "true" else {}),
             }
-            found[name] = ["test.py", *_words(flags)], product
-        return found
+            commands[name] = ["test.py", *_words(flags)], product
+        return commands
 
-    def parsed(self):
-        """Return its options as `finetune.py` understands them.
+    def parsed(self) -> argparse.Namespace:
+        """Return its options as `finetune.py` reads them.
 
         Raises:
-            UsageError: they mean nothing.
-            WeightsError: a weight file is not there.
+            UsageError: an option is invalid.
+            WeightsError: a weight file is missing.
         """
-        return options.parse(self._training()[1:])
+        return _options(self._flags())
 
     def state(self) -> str:
         """Return "finished", "interrupted" or "new"."""
@@ -135,19 +137,19 @@ class Run:
         return "interrupted" if self.file("_Last.pdparams").exists() or self.file(".json").exists() else "new"
 
     def summary(self) -> dict:
-        """Return what `finetune.py` summarized."""
+        """Return the summary written by `finetune.py`."""
         return json.loads(self.file(".json").read_text(encoding="utf-8"))
 
     def values(self) -> dict[str, float]:
-        """Return the recipe's measures of a finished run; one that has no value there is not a number."""
+        """Return the recipe's measures of a finished run; a missing value is NaN."""
         results = self.summary()
         for name, (_, product) in self.scoring().items():
             results[name] = json.loads(product.read_text(encoding="utf-8"))[0]
-        found = {}
+        values = {}
         for name, entry in self.recipe.measures.items():
             value = functools.reduce(dict.__getitem__, entry["from"].split("."), results)
-            found[name] = float("nan") if value is None else float(value)
-        return found
+            values[name] = float("nan") if value is None else float(value)
+        return values
 
     def drop_checkpoints(self) -> None:
         """Delete the weights of a finished run."""
@@ -155,7 +157,7 @@ class Run:
             self.file(ending).unlink(missing_ok=True)
 
     def link_subset(self) -> None:
-        """Make the folder `subset`, unless it is there.
+        """Make the folder `subset` unless it exists.
 
         Raises:
             DataError, UsageError: as in training.
@@ -163,18 +165,17 @@ class Run:
         target = self.subset()
         if target.exists():
             return
-        whole = {flag: value for flag, value in self.settings.items() if not flag.startswith("sampl")}
-        places = {"train_dir": self.folder("train"), "eval_dir": self.folder("val")}
-        asked = options.parse(_words({**whole, **self.recipe.sampling(self.cell), **places}))
-        images = scan(asked.train_dir)
+        flags = {flag: value for flag, value in self._flags().items() if not flag.startswith("sampl")}
+        selection = _options({**flags, **self.recipe.sampling(self.cell)})
+        images = scan(selection.train_dir)
         chosen, _ = subset(
             images,
             self.seed,
-            rate=asked.sample_rate,
-            classes=asked.sample_classes,
-            total=asked.sample_total,
-            sampling=asked.sampling,
-            listed=asked.sample_list,
+            rate=selection.sample_rate,
+            classes=selection.sample_classes,
+            total=selection.sample_total,
+            sampling=selection.sampling,
+            listed=selection.sample_list,
         )
         partial = target.with_name(f"{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -184,18 +185,22 @@ class Run:
         os.replace(partial, target)
 
 
+def _options(flags: dict[str, str]) -> argparse.Namespace:
+    return options.parse(_words(flags))
+
+
 def _words(flags: dict[str, str]) -> list[str]:
     return [word for flag, value in flags.items() for word in (f"--{flag}", value) if word]
 
 
 def finished(recipe: Recipe, out: Path) -> list[Run]:
-    """Return the finished runs of every cell of `recipe` below `out`, of any seed, in the recipe's order."""
-    found = []
+    """Return the finished runs of `recipe` below `out`, of any seed, in order of cell and seed."""
+    result = []
     for cell in recipe.cells():
         first = Run(recipe, cell, 0, "", out)
         seeds = [
             path.name.rpartition("_s")[2] for path in first.save.parent.glob(f"{first.name.rpartition('_s')[0]}_s*")
         ]
         runs = [Run(recipe, cell, seed, "", out) for seed in sorted(int(seed) for seed in seeds if seed.isdigit())]
-        found += [run for run in runs if run.state() == "finished"]
-    return found
+        result += [run for run in runs if run.state() == "finished"]
+    return result

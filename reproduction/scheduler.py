@@ -1,8 +1,7 @@
-"""Many commands on a few devices: one process for each device, failures noted, signals handed on."""
+"""Many commands on a few devices: one process on each device, failures recorded, signals forwarded."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -13,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import Interrupted
+from utils.files import lock
 from utils.signals import Stop
 
-PAUSE = 0.1  # seconds between two looks at the processes
+PAUSE = 0.1  # seconds between two polls of the processes
 # asks Linux for SIGTERM when the parent dies (PR_SET_PDEATHSIG is 1), then becomes the command
 _BIND = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
@@ -28,10 +28,10 @@ class Job:
     """Commands to be run one after the other.
 
     Attributes:
-        name: what tells it from the others.
-        commands: each command without its device, and the file that is there when it has done its work.
-        stderr: the file that their errors go to.
-        locked: the file that a process keeps locked while it works on the same.
+        name: unique name.
+        commands: each command without its device, and the file that exists once it has succeeded.
+        stderr: file for their standard error.
+        locked: file that any process working on the same job keeps locked.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Job:
     locked: Path
 
     def next(self) -> tuple[list[str], Path] | None:
-        """Return the first command that has not done its work; None when all have."""
+        """Return the first command whose file does not exist; None when all do."""
         return next((entry for entry in self.commands if not entry[1].exists()), None)
 
 
@@ -55,13 +55,13 @@ class _Working:
 class Pool:
     """Runs jobs, at most one on each device at a time.
 
-    When this process dies of a signal that it cannot hand on, the system sends SIGTERM to the others, and they save
-    and stop (on Linux; elsewhere they go on to their end).
+    When this process dies of a signal that it cannot forward, Linux sends SIGTERM to the others, and they save and
+    stop; on other systems they run to their end.
 
     Args:
-        devices: the number after `--gpu` for each process.
-        ended: called with each job that has ended, its seconds, and the reason when it failed.
-        say: called with what a person is to read.
+        devices: value of `--gpu` for each process.
+        ended: called with each job that has ended, its seconds, and the reason if it failed.
+        say: called with each message.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Pool:
         devices: list[int],
         ended: Callable[[Job, float, str | None], None],
         say: Callable[[str], None] = print,
-    ):
+    ) -> None:
         self.devices, self.ended, self.say = devices, ended, say
         self.working: dict[int, _Working] = {}  # by position in `devices`
-        self.told = False
+        self._announced = False  # that all of them wait for another process
 
     def run(self, jobs: list[Job]) -> None:
-        """Run `jobs` in order, as far as devices are free; a failure ends one job, not the others.
+        """Run `jobs` in order as devices become free; a failure ends one job, not the others.
 
         Raises:
             Interrupted: after SIGINT or SIGTERM, when every process has saved and stopped.
@@ -90,9 +90,9 @@ class Pool:
                         self._forward(stop.signal)
                         forwarded = True
                     time.sleep(PAUSE)
-                    self._look(stopping=stop.signal is not None)
+                    self._poll(stopping=stop.signal is not None)
             finally:
-                self._forward(signal.SIGKILL)  # nothing is left, unless there was an error here or a second SIGINT
+                self._forward(signal.SIGKILL)  # a no-op unless there was an error here or a second SIGINT
         if stop.signal:
             raise Interrupted(stop.signal, "every process has saved and stopped; the same command goes on from there")
 
@@ -102,9 +102,9 @@ class Pool:
             if free is not None:
                 waiting.remove(free)
                 self._start(slot, free, time.monotonic())
-        if waiting and not self.working and not self.told:
+        if waiting and not self.working and not self._announced:
             self.say(f"waiting for another process, which is still writing {waiting[0].locked}")
-            self.told = True
+            self._announced = True
 
     def _start(self, slot: int, job: Job, began: float) -> None:
         command, product = job.next()
@@ -115,11 +115,11 @@ class Pool:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                start_new_session=True,  # a terminal's Ctrl-C must reach them once, from here
+                start_new_session=True,  # so that Ctrl-C in a terminal reaches them once, from here
             )
         self.working[slot] = _Working(job, product, process, began)
 
-    def _look(self, stopping: bool) -> None:
+    def _poll(self, stopping: bool) -> None:
         for slot, work in list(self.working.items()):
             code = work.process.poll()
             if code is None:
@@ -141,24 +141,21 @@ class Pool:
 
 
 def _bound(command: list[str]) -> list[str]:
-    """Return `command` such that it does not outlive this process."""
+    """Return `command` wrapped so that it does not outlive this process."""
     return [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid()), *command] if sys.platform == "linux" else command
 
 
 def _reason(work: _Working, code: int) -> str:
     lines = work.job.stderr.read_text(encoding="utf-8", errors="replace").split("\n")
-    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     how = f"exit code {code}" if code > 0 else f"signal {-code}" if code else f"it has not written {work.product}"
-    return f"{said} ({how})" if said else how
+    return f"{last} ({how})" if last else how
 
 
 def in_use(path: Path) -> bool:
-    """Return whether a process keeps `path` locked, as `RunLog` does while it is open."""
+    """Return whether a process holds a lock on `path`, as an open `RunLog` does; False without locks."""
     try:
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no such file, or a file system without locks
+        with open(path, "r+b") as file:
+            return not lock(file)
+    except OSError:  # no such file
         return False
-    return False

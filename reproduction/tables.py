@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from reproduction.recipes import Cell, Recipe
 from reproduction.runs import Run
 
+Cells = dict[tuple[Cell, str], "Measured"]  # by cell and name of the measure
 COLUMNS = ("last_acc", "best_acc", "best_step", "samples_sha256", "run")
 
 
@@ -20,9 +21,9 @@ class Measured:
     """One measure of one cell over its seeds.
 
     Attributes:
-        values: of the finished runs, by seed.
-        published: the published number and its deviation as they are written, empty where there is none.
-        seconds: what each of the runs took.
+        values: of the finished runs, in order of seed.
+        published: the published number and its deviation as text, empty if there is none.
+        seconds: duration of each run.
     """
 
     values: list[float]
@@ -40,9 +41,9 @@ class Measured:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
 
-def collect(recipe: Recipe, runs: list[Run]) -> dict[tuple[Cell, str], Measured]:
-    """Return every measure of every cell, from the finished `runs`."""
-    found = {
+def collect(recipe: Recipe, runs: list[Run]) -> Cells:
+    """Return every measure of every cell over the finished `runs`."""
+    cells = {
         (cell, name): Measured([], recipe.published.get((cell, name), ("", "")), [])
         for cell in recipe.cells()
         for name in recipe.measures
@@ -50,13 +51,13 @@ def collect(recipe: Recipe, runs: list[Run]) -> dict[tuple[Cell, str], Measured]
     for run in runs:
         seconds = run.summary()["seconds"]
         for name, value in run.values().items():
-            found[run.cell, name].values.append(value)
-            found[run.cell, name].seconds.append(seconds)
-    return found
+            cells[run.cell, name].values.append(value)
+            cells[run.cell, name].seconds.append(seconds)
+    return cells
 
 
 def results(recipe: Recipe, runs: list[Run]) -> str:
-    """Return one line of CSV for each of `runs`; the same runs give the same text, however they came about."""
+    """Return one line of CSV for each of `runs`, without anything that differs between repetitions."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*Cell._fields, "seed", *recipe.measures, *COLUMNS])
@@ -68,8 +69,8 @@ def results(recipe: Recipe, runs: list[Run]) -> str:
     return text.getvalue()
 
 
-def markdown(recipe: Recipe, cells: dict[tuple[Cell, str], Measured], runs: list[Run], picture: str) -> str:
-    """Return `cells` as Markdown, one part for each data set, protocol and measure, with the name of their picture."""
+def markdown(recipe: Recipe, cells: Cells, runs: list[Run], picture: str) -> str:
+    """Return `cells` as Markdown: a table for each data set, protocol and measure, and a link to `picture`."""
     lines = [f"# {recipe.title}", ""]
     if recipe.note:
         lines += [recipe.note, ""]
@@ -91,30 +92,30 @@ def markdown(recipe: Recipe, cells: dict[tuple[Cell, str], Measured], runs: list
 
 
 def columns(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """Return each data set, protocol and measure that the methods are compared on."""
+    """Return the data set, protocol and measure of each column."""
     return [(d, p, m) for d in recipe.datasets for p in recipe.protocols for m in recipe.measures]
 
 
 def titles(recipe: Recipe, dataset: str, protocol: str, measure: str) -> list[str]:
-    """Return what heads a column; the measure only where there are several."""
-    found = [recipe.datasets[dataset]["title"], recipe.protocols[protocol]["title"]]
-    return found + ([recipe.measures[measure]["title"]] if len(recipe.measures) > 1 else [])
+    """Return the titles of a column; the measure only if there are several."""
+    axes = [recipe.datasets[dataset]["title"], recipe.protocols[protocol]["title"]]
+    return axes + ([recipe.measures[measure]["title"]] if len(recipe.measures) > 1 else [])
 
 
 def digits(recipe: Recipe, measure: str) -> int:
-    """Return how many digits behind the point the numbers of `measure` are shown with."""
+    """Return the number of decimals of `measure`."""
     return int(recipe.measures[measure].get("digits", "2"))
 
 
 def _measured(recipe: Recipe) -> str:
-    """Say what was measured, and where it was chosen on the images that it is reported on."""
+    """Return the titles of the measures, with a caution if the checkpoint was chosen on the images it is scored on."""
     measures = [entry["title"] for entry in recipe.measures.values()]
     chosen = any(entry["from"].startswith("best.") for entry in recipe.measures.values())
     caution = " (the best of a run's evaluations: chosen on the very images it is reported on)"
     return ", ".join(measures) + (caution if chosen else "")
 
 
-def _table(recipe: Recipe, cells, dataset: str, protocol: str, name: str) -> list[str]:
+def _table(recipe: Recipe, cells: Cells, dataset: str, protocol: str, name: str) -> list[str]:
     rows = {method: cells[Cell(dataset, protocol, method), name] for method in recipe.methods}
     compared = any(row.published[0] for row in rows.values())
     head = ["method", "measured", "seeds", *(["published", "difference"] if compared else [])]
@@ -144,8 +145,8 @@ def _best_first(rows: dict[str, Measured]) -> list[str]:
     return sorted(rows, key=lambda method: -math.inf if rows[method].mean is None else rows[method].mean, reverse=True)
 
 
-def _choice(recipe: Recipe, cells, runs: list[Run], dataset: str, protocol: str, name: str) -> list[str]:
-    """Say which run to keep, how sure that is, and the command that makes it again."""
+def _choice(recipe: Recipe, cells: Cells, runs: list[Run], dataset: str, protocol: str, name: str) -> list[str]:
+    """Return lines with the run to keep, the standard error, and the command that repeats the run."""
     rows = {method: cells[Cell(dataset, protocol, method), name] for method in recipe.methods}
     first = _best_first(rows)[0]
     if not rows[first].values:
@@ -153,9 +154,9 @@ def _choice(recipe: Recipe, cells, runs: list[Run], dataset: str, protocol: str,
     run = max((run for run in runs if run.cell == (dataset, protocol, first)), key=lambda run: run.values()[name])
     summary = run.summary()
     count = summary["scored_on"]["images"]
-    share = (rows[first].mean / 100 * count + 2) / (count + 4)  # Agresti and Coull's: 100 % is not known exactly either
+    share = (rows[first].mean / 100 * count + 2) / (count + 4)  # Agresti and Coull's, for 100 % has an error too
     error = 100 * math.sqrt(share * (1 - share) / (count + 4))
-    known = summary["options"]  # places as they were, for the recipe may say {data_root}
+    known = summary["options"]  # actual paths, where the recipe has {data_root}
     flags = {flag: value and str(known.get(flag, value)) for flag, value in run.settings.items()}
     flags.update({flag: str(known[flag]) for flag in ("train_dir", "seed")})
     words = [word for flag, value in flags.items() for word in (f"--{flag}", value) if word]

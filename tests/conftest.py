@@ -5,4 +5,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GLOG_minloglevel", "2")  # the build for GPUs warns on machines that have no cuDNN
 
-import utils.startup  # noqa: E402, F401
+from utils import startup
+
+startup.configure()

@@ -15,9 +15,10 @@ import signal
 import sys
 from pathlib import Path
 
-from utils import startup  # noqa: F401
+from utils import startup
 
-# isort: split
+startup.configure()
+
 import finetune
 
 

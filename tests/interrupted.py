@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from utils import startup  # noqa: F401
+from utils import startup
 
-# isort: split
+startup.configure()
+
 import finetune
 import regularizers
 from tests.scripts import tiny

@@ -212,8 +212,10 @@ def test_what_a_failed_rank_said_can_be_seen(work, flags, words):
 
 
 EMBEDDED = """
-from utils import startup, embedded
+from utils import startup
+startup.configure()
 import finetune
+from training import embedded
 embedded.SOURCE_OPTIONS.update({"--max_iters": 4, "--eval_frequency": 4})
 finetune.main("--regularizer l2 --gpu -1 --max_iters 4 --eval_frequency 4".split())
 """

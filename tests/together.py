@@ -13,9 +13,10 @@ import hashlib
 import os
 import sys
 
-from utils import startup  # noqa: F401
+from utils import startup
 
-# isort: split
+startup.configure()
+
 import paddle
 import paddle.nn.functional as F
 from paddle import nn

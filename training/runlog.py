@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import gc
 import io
 import json
@@ -24,7 +23,7 @@ from training.options import AFFECTING, Options
 from training.summary import Summary
 from utils.distributed import Ranks
 from utils.errors import UsageError
-from utils.files import write_text
+from utils.files import lock, write_text
 
 COLUMNS = ("step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "val_acc5")
 # options that nobody compares runs by, beside those that cannot change a result
@@ -51,12 +50,8 @@ class RunLog:
         self.visual_dir = Path(log_dir) / run
         self.base.parent.mkdir(parents=True, exist_ok=True)
         self._text = open(self.path(".txt"), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
-        try:
-            fcntl.flock(self._text, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"--name: another process is writing {self.path('.txt')}; give another --name") from None
-        except OSError:  # a file system without locks
-            pass
+        if not lock(self._text):
+            raise UsageError(f"--name: another process is writing {self.path('.txt')}; give another --name")
         self.rows: list[dict] = []
         self._bar, self._visual = None, None
 

@@ -1,1 +1,1 @@
-"""Everything the training loop needs that is neither a network, a method nor a data set."""
+"""Helpers that know nothing of this project: errors, files, command line, device, processes, random draws."""

@@ -1,16 +1,18 @@
-"""What every command line of the project has in common: dashed spellings, one-line errors, ranges of numbers."""
+"""The command-line parser of every script: dashed spellings, one-line errors, ranges of numbers."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from utils.errors import UsageError
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    def _get_help_string(self, action):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
         is_switch = action.nargs == 0
         return action.help if is_switch or action.default is None else super()._get_help_string(action)
 
@@ -18,16 +20,17 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """argparse that accepts dashed spellings and reports an error as one line."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise UsageError(message)
 
-    def parse_known_args(self, args=None, namespace=None):
-        return super().parse_known_args(
-            [_underscored(arg) for arg in (sys.argv[1:] if args is None else args)], namespace
-        )
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([_underscored(word) for word in words], namespace)
 
 
 def _underscored(argument: str) -> str:
@@ -37,10 +40,10 @@ def _underscored(argument: str) -> str:
     return "--" + flag[2:].replace("-", "_") + equals + value
 
 
-def number(kind: type, low: float, high: float = float("inf"), above: bool = False):
-    """Return a converter that accepts numbers of `kind` from `low` (or only above it) to `high`."""
+def number(kind: type, low: float, high: float = float("inf"), above: bool = False) -> Callable[[str], float]:
+    """Return a converter of text to numbers of `kind` from `low` (`above`: excluding it) to `high`."""
 
-    def convert(text: str):
+    def convert(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
@@ -56,7 +59,7 @@ def number(kind: type, low: float, high: float = float("inf"), above: bool = Fal
 
 
 def switch(text: str) -> bool:
-    """Read true or false."""
+    """Convert the text of a boolean option."""
     values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if text.lower() not in values:
         raise argparse.ArgumentTypeError(f"{text!r}: accepted are true and false")

@@ -1,24 +1,23 @@
-"""Where a run computes: the one place that asks for a device."""
+"""The device of a run."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import sys
 
 import paddle
 from paddle import distributed
 
-from utils.errors import DeviceError
+from utils.errors import DeviceError, warn
 
-DRIVER = "/proc/driver/nvidia"  # there on Linux when the driver is loaded; elsewhere nvidia-smi comes with it
+DRIVER = "/proc/driver/nvidia"  # exists on Linux when the driver is loaded; elsewhere the driver brings nvidia-smi
 
 
 def select(gpu: int) -> str:
-    """Use GPU number `gpu`, or the CPU when it is -1 or when there is no usable GPU; return the device's name.
+    """Use GPU number `gpu`, or the CPU if it is -1 or no GPU is usable; return the device's name.
 
-    Without a GPU one loud line says so, and what to do where the machine has one: nothing else changes. With several
-    processes each uses the GPU that the launcher gave it.
+    Falling back to the CPU is one line of warning. With several processes each uses the GPU that the launcher
+    assigned to it.
 
     Raises:
         DeviceError: there are GPUs, but not that one.
@@ -28,8 +27,7 @@ def select(gpu: int) -> str:
         if gpu >= 0:
             reason = "no GPU is visible" if paddle.is_compiled_with_cuda() else _built_for_the_cpu()
             threads = os.environ.get("OMP_NUM_THREADS", "1")
-            warning = f"WARNING: --gpu {gpu}: {reason}; running on the CPU with {threads} threads, many times slower"
-            print(warning, file=sys.stderr, flush=True)
+            warn(f"--gpu {gpu}: {reason}; running on the CPU with {threads} threads, many times slower")
         paddle.device.set_device("cpu")
         return "cpu"
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) > 1:

@@ -1,20 +1,21 @@
-"""One run over several processes, the ranks: each takes its share of every batch, the results are averaged.
+"""One run over several processes, the ranks: each takes its share of every batch, the gradients are averaged.
 
     python -m paddle.distributed.launch --nproc_per_node 2 finetune.py --batch_size 48 ...
 
 `--batch_size` stays the size of the whole batch. Gradients and batch normalisation's running statistics are averaged at
-every step, so all ranks hold the same bits at all times; rank 0 alone writes the files of the run. The output, data and
-cache folders are shared. Processes talk by gloo on CPUs, by NCCL on GPUs (the latter was never run).
+every step, so all ranks hold the same bits at all times; only rank 0 writes the files of the run. The output, data and
+cache folders are shared. The backend is gloo on CPUs and NCCL on GPUs (NCCL is untested).
 
-The launcher shows what rank 0 prints and keeps what rank N prints in log/workerlog.N (`--log_dir` before the script).
-When one rank fails the launcher ends the others and shows the end of that log; its own exit code says only that
-something failed. A signal to the launcher is passed on; what is not over 30 seconds later is killed.
+The launcher shows the output of rank 0 and writes that of rank N to log/workerlog.N (`--log_dir` before the script).
+When one rank fails, the launcher ends the others and shows the end of that log; its exit code says only that
+something failed. It passes a signal on to the ranks, and kills those that are still running 30 seconds later.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,14 +26,20 @@ from paddle.base import core
 
 from utils.errors import DeviceError, UsageError
 
+# how gloo and the TCP store report that the other end of a connection is gone
+_PEER_GONE = re.compile(
+    r"timeout self_rank|timed out|connection (reset|closed|refused|aborted)|broken pipe|tcp (send|recv|receive) error",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run. With one process everything here does nothing.
+    """The place of this process among those of the run. With one process every exchange is a no-op.
 
     Attributes:
-        rank: its number, from 0.
-        count: how many there are.
+        rank: number of this process, from 0.
+        count: number of processes.
     """
 
     rank: int = 0
@@ -40,73 +47,72 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this is rank 0, the process that writes."""
         return self.rank == 0
 
     def shard(self, size: int, accum: int = 1) -> slice:
-        """Return the rows of a batch of `size` that belong to this rank, which takes them in `accum` parts.
+        """Return the rows of a batch of `size` for this rank, which processes them in `accum` micro-batches.
 
         Raises:
-            UsageError: the batch cannot be divided evenly.
+            UsageError: the batch is not divisible by the number of ranks and micro-batches.
         """
         if size % self.count:
             raise UsageError(f"--batch_size {size}: accepted with {self.count} processes are multiples of {self.count}")
-        own = size // self.count
-        if own % accum:
-            each = f", of which each of {self.count} processes takes {own}," if self.count > 1 else ""
-            raise UsageError(f"--accum {accum}: accepted with --batch_size {size}{each} are divisors of {own}")
-        return slice(self.rank * own, (self.rank + 1) * own)
+        local = size // self.count
+        if local % accum:
+            each = f", of which each of {self.count} processes takes {local}," if self.count > 1 else ""
+            raise UsageError(f"--accum {accum}: accepted with --batch_size {size}{each} are divisors of {local}")
+        return slice(self.rank * local, (self.rank + 1) * local)
 
     @paddle.no_grad()
     def all_reduce_sum(self, value: paddle.Tensor) -> paddle.Tensor:
-        """Return the sum of `value` over the ranks, the same bits on each, without gradient."""
+        """Return the sum of `value` over the ranks, bit-identical on each, without gradient."""
         value = value.detach().clone()
         if self.count > 1:
-            with _together():
+            with _collective():
                 distributed.all_reduce(value)
         return value
 
     @paddle.no_grad()
     def average(self, tensors: list[paddle.Tensor]) -> None:
-        """Replace float32 `tensors` in place by their means over the ranks, all of them in one message."""
+        """Replace float32 `tensors` in place by their means over the ranks, in one message."""
         if self.count == 1 or not tensors:
             return
         means = paddle.concat([tensor.flatten() for tensor in tensors])
-        with _together():
+        with _collective():
             distributed.all_reduce(means)
-        means.scale_(1 / self.count)  # in place, as the sum: these are all the gradients of the network
+        means.scale_(1 / self.count)  # in place, for this is as large as all gradients of the network
         for tensor, mean in zip(tensors, paddle.split(means, [tensor.size for tensor in tensors])):
             paddle.assign(mean.reshape(tensor.shape), tensor)
 
     @paddle.no_grad()
     def gather(self, rows: paddle.Tensor) -> paddle.Tensor:
-        """Return the `rows` [N, ...] of all ranks in their order, [count * N, ...], without gradient."""
+        """Return the `rows` [N, ...] of all ranks in order of rank, [count * N, ...], without gradient."""
         if self.count == 1:
             return rows.detach()
         gathered: list[paddle.Tensor] = []
-        with _together():
+        with _collective():
             distributed.all_gather(gathered, rows.detach())
         return paddle.concat(gathered)
 
     def barrier(self) -> None:
-        """Wait, however long, until every rank is here.
+        """Wait without time limit until every rank has called this.
 
-        gloo's own waiting ends with an error after 30 seconds, so this comes before an exchange whenever one rank may
-        have had more to do than another.
+        gloo gives up after 30 seconds, so call this before an exchange that some ranks may reach much later.
         """
         if self.count == 1:
             return
-        with _together():
+        with _collective():
             store = core.create_or_get_global_tcp_store()
-            arrived = store.add("arrived", 1)  # ever; nobody arrives a second time before all have once
+            arrived = store.add("arrived", 1)  # counts all calls; no rank calls again before all have called once
             awaited = -(-arrived // self.count) * self.count
             while store.add("arrived", 0) < awaited:
                 time.sleep(0.005)
-            distributed.barrier()  # rank 0, who keeps the store, may not end before the others have looked
+            distributed.barrier()  # rank 0 serves the store and must not exit before the others have read it
 
     @contextlib.contextmanager
     def rank0_first(self) -> Iterator[None]:
-        """Run the block on rank 0, then on the others, who find the files it made; all leave together."""
+        """Run the block on rank 0, then on the others, which reuse the files it wrote; all leave together."""
         if not self.first:
             self.barrier()
         yield
@@ -115,13 +121,13 @@ class Ranks:
         self.barrier()
 
     def any_signal(self, number: int, look: bool) -> int:
-        """Return the largest `number` of all ranks; on GPUs, which it waits for, 0 unless it is time to `look`."""
+        """Return the largest `number` of all ranks; on GPUs, where that waits for the device, 0 unless `look`."""
         if self.count == 1:
             return number
         if not look and paddle.get_device() != "cpu":
             return 0
-        with _together():
-            largest = paddle.to_tensor([number])
+        largest = paddle.to_tensor([number])
+        with _collective():
             distributed.all_reduce(largest, distributed.ReduceOp.MAX)
         return largest.item()
 
@@ -130,9 +136,9 @@ SINGLE_PROCESS = Ranks()
 
 
 def join() -> Ranks:
-    """Return this process's place among those `paddle.distributed.launch` started; `SINGLE_PROCESS` without it.
+    """Return the place of this process among those of `paddle.distributed.launch`; `SINGLE_PROCESS` without it.
 
-    The device must be selected before.
+    Select the device first.
     """
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
         return SINGLE_PROCESS
@@ -141,10 +147,13 @@ def join() -> Ranks:
 
 
 @contextlib.contextmanager
-def _together() -> Iterator[None]:
+def _collective() -> Iterator[None]:
+    """Turn an error of the block into a DeviceError if it says that another rank is gone."""
     try:
         yield
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError) as error:  # ValueError: the store's
+        if not _PEER_GONE.search(str(error)):
+            raise
         raise DeviceError(
-            f"another process of this run is gone; what it said is in its log/workerlog.N ({str(error).strip()})"
+            f"another process of this run is gone; its output is in its log/workerlog.N ({str(error).strip()})"
         ) from None

@@ -1,70 +1,84 @@
-"""What can go wrong on purpose: one class for each exit code, one line for each failure."""
+"""Expected failures: one class for each exit code, one line for each failure and each warning."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import Callable
+from collections.abc import Callable, Iterable
+
+from tqdm import tqdm
 
 
 class Failure(Exception):
-    """A failure that a person can mend. The message is one line: the culprit, then what is accepted."""
+    """A failure that the user can fix. The message is one line: the culprit, then what is accepted."""
 
     exit_code = 1
     label = "error"
 
 
 class UsageError(Failure):
-    """A flag, or a combination of flags, that means nothing."""
+    """An invalid flag or combination of flags."""
 
     exit_code = 2
 
 
 class DataError(Failure):
-    """A folder, image, list or archive that cannot be used as it is."""
+    """A folder, image, list or archive that cannot be used."""
 
     exit_code = 3
 
 
 class WeightsError(Failure):
-    """Weights or a checkpoint that are absent, damaged, refused or do not fit."""
+    """Weights or a checkpoint that are missing, damaged, unsafe or do not fit."""
 
     exit_code = 4
 
 
 class DeviceError(Failure):
-    """No such device, not enough memory, or a disk that cannot be written."""
+    """A missing device, too little memory, or a disk that cannot be written."""
 
     exit_code = 5
 
 
 class Diverged(Failure):
-    """A loss that is no longer a finite number."""
+    """A loss or weight that is no longer finite."""
 
     exit_code = 6
 
 
 class Interrupted(Failure):
-    """A signal that ended the run after everything was saved."""
+    """A run that saved its state and stopped because of a signal."""
 
     label = "interrupted"
 
-    def __init__(self, signal_number: int, message: str):
+    def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
 
 
-def names(items, limit: int = 5) -> str:
-    """List `items` for a message: all of them up to `limit`, then how many more there are."""
+def names(items: Iterable[object], limit: int = 5) -> str:
+    """Return `items` as text for a message: the first `limit` of them, then how many more there are."""
     items = list(items)
     shown = ", ".join(str(item) for item in items[:limit])
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
 
 
+def warn(text: str) -> None:
+    """Print one line of warning on stderr, above the progress bar if there is one; a closed stream is ignored."""
+    if sys.stderr is not None:  # None: the process was started without one
+        with contextlib.suppress(OSError, ValueError):
+            tqdm.write(f"WARNING: {_one_line(text)}", file=sys.stderr)
+            sys.stderr.flush()
+
+
 def run(main: Callable[[], object]) -> None:
-    """Call `main` and leave the process with its exit code, or with a failure's one line and code."""
+    """Call `main` and exit: with its result if that is an int, with the result's `exit_code` if it has one, else 0.
+
+    A failure is printed as one line and exits with the failure's code; any other exception keeps its trace.
+    """
     try:
-        made = main()
-        code = made if isinstance(made, int) else getattr(made, "exit_code", 0)
+        result = main()
+        code = result if isinstance(result, int) else getattr(result, "exit_code", 0)
     except Failure as failure:
         code = _report(failure, failure.exit_code, failure.label)
     except KeyboardInterrupt:
@@ -72,13 +86,16 @@ def run(main: Callable[[], object]) -> None:
     except MemoryError as failure:
         code = _report(f"out of memory: {failure}", DeviceError.exit_code)
     except OSError as failure:
-        if failure.errno is None:  # raised by a library for reasons of its own
+        if failure.errno is None:  # not from the system: a library raised it
             raise
         code = _report(f"cannot use {failure.filename or 'a file'}: {failure.strerror}", DeviceError.exit_code)
     sys.exit(code)
 
 
-def _report(message, code: int, label: str = "error") -> int:
-    line = " ".join(str(message).split())
-    print(f"{label}: {line}", file=sys.stderr, flush=True)
+def _report(message: object, code: int, label: str = "error") -> int:
+    print(f"{label}: {_one_line(message)}", file=sys.stderr, flush=True)
     return code
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())

@@ -1,50 +1,52 @@
-"""Mixed precision: the forward pass in half precision on a GPU, everything a method computes in float32."""
+"""Mixed precision: the forward pass in half precision on a GPU, losses and methods in float32."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
+from typing import TypeVar
 
 import paddle
-from paddle import nn
 
-from models.outputs import Outputs
+from utils.errors import warn
 
 MODES = {"off": None, "bf16": "bfloat16", "fp16": "float16"}
+Outputs = TypeVar("Outputs", bound=tuple)  # a named tuple with logits, features and maps
 
 
 class Precision:
-    """How the networks of a run compute.
+    """The floating-point format of the forward pass, and the loss scaling that fp16 needs.
 
     Args:
-        mode: a key of `MODES`. fp16 scales the loss, so that small gradients survive.
+        mode: a key of `MODES`. fp16 scales the loss so that small gradients do not underflow.
     """
 
-    def __init__(self, mode: str = "off"):
+    def __init__(self, mode: str = "off") -> None:
         self.dtype = MODES[mode]
         if self.dtype and paddle.get_device() == "cpu":
-            print(f"WARNING: --amp {mode}: PaddlePaddle has none on the CPU; running in float32", file=sys.stderr)
+            warn(f"--amp {mode}: PaddlePaddle has none on the CPU; running in float32")
             self.dtype = None
         self.scaler = paddle.amp.GradScaler() if self.dtype == "float16" else None
 
-    def forward(self, network: nn.Layer, images: paddle.Tensor) -> Outputs:
+    def forward(self, network: Callable[[paddle.Tensor], Outputs], images: paddle.Tensor) -> Outputs:
         """Return the outputs of `network` in float32."""
         if not self.dtype:
             return network(images)
         with paddle.amp.auto_cast(dtype=self.dtype):
-            logits, features, maps = network(images)
-        return Outputs(logits.astype("float32"), features.astype("float32"), tuple(m.astype("float32") for m in maps))
+            outputs = network(images)
+        logits, features, *maps = (t.astype("float32") for t in (outputs.logits, outputs.features, *outputs.maps))
+        return outputs._replace(logits=logits, features=features, maps=tuple(maps))
 
     def backward(self, loss: paddle.Tensor) -> None:
         """Add the gradients of `loss`, scaled in fp16, to those in the parameters."""
         (self.scaler.scale(loss) if self.scaler else loss).backward()
 
     def unscale(self, optimizer: paddle.optimizer.Optimizer) -> None:
-        """Undo the scaling of the gradients; note whether one of them overflowed."""
+        """Divide the gradients by the loss scale; record whether one of them overflowed."""
         if self.scaler:
             self.scaler.unscale_(optimizer)
 
     def step(self, optimizer: paddle.optimizer.Optimizer) -> None:
-        """Update the parameters; with a scaled loss not when a gradient overflowed."""
+        """Update the parameters; in fp16, skip the update if a gradient overflowed."""
         if self.scaler is None:
             optimizer.step()
             return
@@ -52,11 +54,11 @@ class Precision:
         self.scaler.update()
 
     def state_dict(self) -> dict:
-        """Return the state of the scaling."""
+        """Return the state of the loss scaling, empty without it."""
         return self.scaler.state_dict() if self.scaler else {}
 
     def set_state_dict(self, state: dict) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore a state returned by `state_dict`."""
         if self.scaler and state:
             self.scaler.load_state_dict(state)
 

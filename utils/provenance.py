@@ -1,4 +1,4 @@
-"""What a result was made with: versions, machine, command, state of the code."""
+"""Provenance of a result: versions, machine, command, git state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import PIL
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of Python and of the libraries that results depend on."""
     return {
         "python": platform.python_version(),
         "paddle": paddle.__version__,

@@ -1,4 +1,4 @@
-"""Stop between two steps, not within one."""
+"""Stop a run between two steps, not within one."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import signal
 
 
 class Stop:
-    """Remember SIGINT and SIGTERM until the step is over; a second SIGINT ends the process at once.
+    """Context manager that records SIGINT and SIGTERM; a second SIGINT raises KeyboardInterrupt.
 
-    Use as a context manager; `signal` is the number received, None as long as there is none.
+    Attributes:
+        signal: number of the last signal, None before the first.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.signal: int | None = None
 
     def __enter__(self) -> Stop:
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number, _frame):
+    def _note(self, number: int, _frame: object) -> None:
         if self.signal == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number

@@ -1,40 +1,40 @@
-"""Import this before paddle: it gives the CPU all cores, keeps freed memory, imports paddle without its chatter.
+"""Process-wide settings of the scripts: CPU threads, memory allocator, warnings of libraries."""
 
-`import paddle` sets OMP_NUM_THREADS to 1 unless it is set before. Several processes on one machine
-(`paddle.distributed.launch`) share the cores.
-
-glibc hands every large block back to the kernel when it is freed and the kernel clears it page by page when it is asked
-for again. Every activation of every step is such a block: docs/performance.md has what that costs.
-"""
+from __future__ import annotations
 
 import contextlib
 import ctypes
 import io
 import os
 import warnings
-import zlib  # noqa: F401  PaddlePaddle 2.6 brings one of its own, which a later import would be given
+import zlib  # noqa: F401  before paddle: PaddlePaddle 2.6 brings another one, which later imports would get
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
-def _share_cores() -> None:
-    processes = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
+def configure() -> None:
+    """Use all cores, keep freed memory, and import paddle without its warnings.
+
+    Call it before paddle is imported: `import paddle` sets OMP_NUM_THREADS to 1 unless it is set. Several processes on
+    one machine (`paddle.distributed.launch`) share the cores.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        processes = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
+    _keep_freed_memory()
+    warnings.filterwarnings("ignore", message="When training, we now always track")  # at every step
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.filterwarnings("ignore", message="No ccache found")
+        import paddle  # noqa: F401
 
 
 def _keep_freed_memory() -> None:
+    """Stop glibc from returning large blocks to the kernel, which would clear them page by page for the next step.
+
+    Every activation of every step is such a block; docs/performance.md has the cost.
+    """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:  # glibc
-        mallopt(M_MMAP_MAX, 0)  # no block of its own mapping, which could only be given back
+        mallopt(M_MMAP_MAX, 0)  # no block as a mapping of its own, which could only be given back
         mallopt(M_TRIM_THRESHOLD, -1)
-
-
-if "OMP_NUM_THREADS" not in os.environ:
-    _share_cores()
-_keep_freed_memory()
-
-warnings.filterwarnings("ignore", message="When training, we now always track")  # at every step
-with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-    warnings.filterwarnings("ignore", message="No ccache found")
-    import paddle  # noqa: F401

@@ -140,7 +140,7 @@ def test_a_network_against_numpy(images, network, law):
 
     rows = {name: [] for name in ("softmax", "logits", "features")}
     for repeat in range(2):
-        rng = np.random.default_rng([7, PURPOSES.index("pairs"), repeat])
+        rng = np.random.default_rng([7, PURPOSES["pairs"], repeat])
         order = rng.permutation(12)
         ratios = rng.random(12) if law == "uniform" else rng.beta(0.2, 0.2, 12)
         for place, drawn in enumerate(ratios):

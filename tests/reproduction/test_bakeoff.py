@@ -90,9 +90,9 @@ def test_nothing_is_chosen_where_nothing_was_run(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("last.acc}", "best.acc}", "nobody chooses on test images"),
-        ("last.acc}", "test.acc}\nscores: {test: {images: test}}", "nobody chooses on test images"),
-        ("  val_split: 0.2\n", "", "nobody chooses on test images"),
+        ("last.acc}", "best.acc}", "methods must not be chosen on test images"),
+        ("last.acc}", "test.acc}\nscores: {test: {images: test}}", "methods must not be chosen on test images"),
+        ("  val_split: 0.2\n", "", "methods must not be chosen on test images"),
         ("ranked: true", "ranked: yes", "ranked: accepted are true and false"),
         ("ranked: true", "scores: {own: {images: train}}", "with a score on the train images"),
     ],

@@ -26,12 +26,12 @@ def test_a_run_is_its_updates_its_evaluations_and_its_starts():
 
 def test_a_network_is_timed_in_another_process(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    times = budget.measure(options(), -1)
+    times = budget.measure("resnet8", 32, 8, 4, -1)
     assert times.step > 0
     assert times.image > 0
     assert times.start > 0.1  # importing paddle alone takes longer
     assert times.megabytes == pytest.approx(4 * 4 * 88_120 / 1e6, rel=0.2)
-    assert budget.measure(options(model_arch="resnet51"), -1) is None
+    assert budget.measure("resnet51", 32, 8, 4, -1) is None
 
 
 class Fake:
@@ -48,25 +48,25 @@ class Fake:
 
 def test_finished_runs_tell_more_than_timing(monkeypatch):
     timed = []
-    monkeypatch.setattr(budget, "measure", lambda options, gpu: timed.append(options) or Times(1.0, 0.0, 0.0, 3.0))
+    monkeypatch.setattr(budget, "measure", lambda *network: timed.append(network) or Times(1.0, 0.0, 0.0, 3.0))
     monkeypatch.setattr(budget, "_count", lambda folder: 10)
     left = [Fake("a"), Fake("b", max_iters=50), Fake("c", max_iters=70)]
     seconds, megabytes, basis = budget.estimate(left, [Fake("x", 11.0), Fake("y", 13.0)], -1)
     assert seconds == {"a": 12.0, "b": 50.0, "c": 70.0}
-    assert len(timed) == 1
+    assert timed == [("resnet8", 32, 8, 4, -1)]
     assert megabytes == 6.0
     assert basis.startswith("2 finished runs and a few timed updates")
 
 
 def test_only_the_share_that_is_held_out_is_scored(monkeypatch):
-    monkeypatch.setattr(budget, "measure", lambda options, gpu: Times(0.0, 1.0, 0.0, 3.0))
+    monkeypatch.setattr(budget, "measure", lambda *_: Times(0.0, 1.0, 0.0, 3.0))
     monkeypatch.setattr(budget, "_count", lambda folder: 10)
     seconds, _, _ = budget.estimate([Fake("a"), Fake("b", val_split=0.2)], [], -1)
     assert seconds["a"] == 5 * seconds["b"]
 
 
 def test_without_a_timing_nothing_is_foretold(monkeypatch):
-    monkeypatch.setattr(budget, "measure", lambda options, gpu: None)
+    monkeypatch.setattr(budget, "measure", lambda *_: None)
     seconds, _, _ = budget.estimate([Fake("a")], [], -1)
     assert seconds == {}
     assert "no estimate" in Progress(1, seconds, 1).budget("")

@@ -1,7 +1,13 @@
 import errno
+import io
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import pytest
+from tqdm import tqdm
 
+from tests.scripts import ROOT
 from utils import errors
 
 
@@ -47,6 +53,48 @@ def test_a_defect_keeps_its_trace():
         errors.run(lambda: 1 // 0)
     with pytest.raises(OSError, match="no number"):
         errors.run(lambda: (_ for _ in ()).throw(OSError("no number")))
+
+
+@pytest.mark.parametrize(
+    ("result", "code"),
+    [(None, 0), (0, 0), (3, 3), (SimpleNamespace(exit_code=143), 143), (SimpleNamespace(exit_code=0), 0), ({}, 0)],
+)
+def test_the_result_of_main_gives_the_exit_code(result, code):
+    with pytest.raises(SystemExit) as left:
+        errors.run(lambda: result)
+    assert left.value.code == code
+
+
+def test_a_warning_is_one_line_on_stderr(capsys):
+    errors.warn("one\n  two")
+    assert capsys.readouterr() == ("", "WARNING: one two\n")
+
+
+def test_a_warning_stands_above_a_progress_bar(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with tqdm(total=2, desc="bar", file=stream) as bar:
+        bar.update()
+        errors.warn("careful")
+    assert "\rWARNING" in stream.getvalue().replace(" ", "")
+    assert "WARNING: careful\n" in stream.getvalue()
+
+
+def test_a_closed_stream_does_not_end_a_run(monkeypatch, capsys):
+    stream = io.StringIO()
+    stream.close()
+    for closed in (stream, None):
+        monkeypatch.setattr(sys, "stderr", closed)
+        errors.warn("nobody reads this")
+    assert capsys.readouterr().out == ""
+    code = "from utils.errors import warn; warn('a'); print('went on')"
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=reader.stdin, text=True
+    )
+    reader.stdin.close()
+    assert done.stdout == "went on\n"
 
 
 def test_long_lists_are_cut():

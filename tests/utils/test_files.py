@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.scripts import ROOT
-from utils.files import cached_array, digest, replacing, write_text
+from utils.files import cached_array, digest, lock, replacing, write_text
 
 
 def test_the_old_file_stays_when_the_block_fails(tmp_path):
@@ -51,6 +52,36 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
         writer.communicate()
         assert target.read_text() == ("half" if living else "whole")
     assert os.listdir(tmp_path) == [target.name]
+
+
+def test_temporary_names_differ_between_containers_whose_processes_have_one_number(tmp_path):
+    with replacing(tmp_path / "file") as first, replacing(tmp_path / "file") as second:
+        assert first != second
+        assert first.exists()  # it is locked, so the second call left it there
+        for temporary in (first, second):
+            temporary.write_text("x")
+
+
+def test_a_lock_keeps_others_out_until_its_file_is_closed(tmp_path):
+    with open(tmp_path / "file", "a") as first, open(tmp_path / "file", "a") as second:
+        assert lock(first)
+        assert not lock(second)
+        first.close()
+        assert lock(second)
+
+
+def test_a_file_system_without_locks_is_written_to_and_nothing_is_removed_there(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    left = tmp_path / ".file.7-abc.tmp"
+    left.write_text("maybe of a living process")
+    write_text(tmp_path / "file", "whole")
+    assert (tmp_path / "file").read_text() == "whole"
+    assert left.exists()
+    with open(tmp_path / "file") as file:
+        assert lock(file)
 
 
 def test_a_failure_without_a_number_or_a_name_gets_both(tmp_path):

@@ -1,0 +1,70 @@
+"""Validation of the values of a recipe: each function returns the value or raises a UsageError that names its place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from utils.errors import UsageError
+
+# flags of finetune.py that belong to a run, not to a recipe
+RESERVED = ("name", "train_dir", "eval_dir", "save", "log_dir", "cache_dir", "gpu", "seed")
+RESERVED += ("resume", "overwrite", "dry_run")
+
+
+def numbers(values: object, where: str) -> list[int]:
+    """Return a list of whole numbers from 0 upwards without repetitions."""
+    if not isinstance(values, list) or not values or not all(str(value).isdigit() for value in values):
+        raise UsageError(f"{where}: {values}: accepted are whole numbers from 0 upwards")
+    return list(dict.fromkeys(map(int, values)))
+
+
+def boolean(value: object, where: str) -> bool:
+    """Return true or false."""
+    if value not in ("true", "false"):
+        raise UsageError(f"{where}: accepted are true and false")
+    return value == "true"
+
+
+def text(value: object, where: str) -> str:
+    """Return a single value."""
+    if not isinstance(value, str):
+        raise UsageError(f"{where}: {value!r:.60}: expected one value")
+    return value
+
+
+def mapping(value: object, where: str, accepted: Collection[str] = ()) -> dict:
+    """Return a mapping, empty if it is absent, with no keys but those `accepted`, if any are given."""
+    value = {} if value in (None, "") else value
+    if not isinstance(value, dict):
+        raise UsageError(f"{where}: {value!r:.60}: expected a mapping")
+    unknown = [key for key in value if accepted and key not in accepted]
+    if unknown:
+        raise UsageError(f"{where}: unknown {', '.join(unknown)}; accepted are {', '.join(accepted)}")
+    return value
+
+
+def options(value: object, where: str) -> dict[str, str]:
+    """Return options of `finetune.py`, flag to text; `finetune.py` validates them."""
+    for flag, entry in mapping(value, where).items():
+        if flag in RESERVED:
+            raise UsageError(f"{where}: {flag} belongs to a run, reproduce.py sets it")
+        text(entry, f"{where}: {flag}")
+    return mapping(value, where)
+
+
+def entries(value: object, where: str, accepted: Collection[str]) -> dict[str, dict]:
+    """Return the entries of a section by name, with `title`, `options` and `per_dataset` filled in."""
+    result = {}
+    for key, entry in mapping(value, where).items():
+        if not key.replace("-", "").replace("_", "").isalnum():
+            raise UsageError(
+                f"{where}: {key!r}: accepted in a name, which becomes a file's, are letters, digits, - and _"
+            )
+        entry = mapping(entry, f"{where}: {key}", accepted)
+        entry = {"title": key, **entry, "options": options(entry.get("options"), f"{where}: {key}: options")}
+        for name in set(entry) - {"options", "per_dataset"}:
+            text(entry[name], f"{where}: {key}: {name}")
+        overrides = mapping(entry.get("per_dataset"), f"{where}: {key}: per_dataset")
+        entry["per_dataset"] = {name: options(flags, f"{where}: {key}: {name}") for name, flags in overrides.items()}
+        result[key] = entry
+    return result
