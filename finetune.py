@@ -15,6 +15,7 @@ from datasets import splits
 from datasets.batch import Batch
 from datasets.check import check_data
 from datasets.loader import training_batches
+from evaluation.metrics import METRICS
 from evaluation.scores import evaluate
 from regularizers.losses import cross_entropy
 from training import embedded
@@ -140,7 +141,7 @@ def look(options, training: Training, evaluation, log: RunLog, done: int, batch:
 
 def summarize(options, training: Training, evaluation, log: RunLog, where: str) -> None:
     """Write the summary: a run that has one is finished."""
-    last = {name: float(log.rows[-1][f"val_{name}"]) for name in ("acc", "acc5", "loss")}
+    last = {name: float(log.rows[-1][f"val_{name}"]) for name in METRICS}
     folder = str(evaluation.store.images.root)
     scored_on = folder if options.val_split is None else f"{len(evaluation)} images held out of {folder}"
     log.summary(

@@ -1,11 +1,10 @@
-"""What a network gets right and wrong, by class, pair of classes and image; and how two networks differ in it."""
+"""Right and wrong answers of a network, by class, pair of classes and image."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from evaluation import pictures
 from utils.files import write_text
 
 WORST = 40  # images in the picture of the worst
-RESAMPLES = 10_000
 
 Ranking = list[tuple[str, float]]  # classes and their probabilities, the highest first
 
@@ -152,61 +150,3 @@ def _csv(rows: list[dict], header: tuple[str, ...] | None = None) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return content.getvalue()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two networks, A and B, on the same images.
-
-    Attributes:
-        count: the images.
-        only_a: images that A alone has right.
-        only_b: images that B alone has right.
-        low: lower end of the 95 % interval of `difference`.
-        high: its upper end.
-        p_value: of McNemar's exact test, two-sided: how likely so uneven a split of the images that one network alone
-            has right is when both are equally good.
-    """
-
-    count: int
-    only_a: int
-    only_b: int
-    low: float
-    high: float
-    p_value: float
-
-    @property
-    def difference(self) -> float:
-        """Accuracy of B minus that of A, in percentage points."""
-        return 100 * (self.only_b - self.only_a) / self.count
-
-    def __str__(self) -> str:
-        return (
-            f"{self.difference:+.2f} points, 95 % interval {self.low:+.2f} to {self.high:+.2f} (bootstrap)\n"
-            f"of {self.count} images A alone has {self.only_a} right, B alone {self.only_b}: "
-            f"McNemar's exact test p = {self.p_value:.2g}"
-        )
-
-    def to_dict(self) -> dict:
-        """Return what a file of results keeps of it."""
-        return {"difference": self.difference, **asdict(self)}
-
-
-def compare(right_a: np.ndarray, right_b: np.ndarray, seed: int = 0) -> Comparison:
-    """Compare two networks by the images that only one of them has right.
-
-    Args:
-        right_a: whether A has each image right, bool [N].
-        right_b: whether B has the same image right, bool [N].
-        seed: of the percentile bootstrap over the images, `RESAMPLES` times.
-    """
-    from scipy.stats import binomtest  # takes a second: only where two are compared
-
-    only_a, only_b, count = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
-    # resampling the images is drawing how many of each kind there are
-    kinds = np.array([only_a, only_b, count - only_a - only_b]) / count
-    draws = np.random.default_rng(seed).multinomial(count, kinds, size=RESAMPLES)
-    low, high = np.percentile(100 * (draws[:, 1] - draws[:, 0]) / count, [2.5, 97.5])
-    discordant = only_a + only_b
-    p_value = binomtest(only_a, discordant).pvalue if discordant else 1.0
-    return Comparison(count, only_a, only_b, float(low), float(high), float(p_value))

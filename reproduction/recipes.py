@@ -18,6 +18,7 @@ from typing import NamedTuple
 import yaml
 
 from evaluation.interpolation import TITLES, Loss
+from evaluation.metrics import METRICS
 from utils.errors import UsageError
 
 # flags of finetune.py that belong to a run, not to a recipe
@@ -226,9 +227,9 @@ def _check(recipe: Recipe) -> None:
 
 def _measurable(scores: dict[str, dict]) -> list[str]:
     """Return where a measure can come from: what `finetune.py` and `test.py` write, by its place."""
-    found = ["last.acc", "last.acc5", "last.loss", "best.acc"]
+    found = [*(f"last.{each}" for each in METRICS), "best.acc"]
     for name, score in scores.items():
-        found += [f"{name}.{each}" for each in ("acc", "acc5", "loss")]
+        found += [f"{name}.{each}" for each in METRICS]
         if score.get("il") == "true":
             found += [f"{name}.il.{each}.{form.name}" for each in TITLES for form in fields(Loss)]
     return found

@@ -60,10 +60,11 @@ def names(items, limit: int = 5) -> str:
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
 
 
-def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and leave the process with its exit code, or with a failure's one line and code."""
+def run(main: Callable[[], object]) -> None:
+    """Call `main` and exit with the `exit_code` of its result, its result if that is an int, a failure's code or 0."""
     try:
-        code = main() or 0
+        result = main()
+        code = getattr(result, "exit_code", result if isinstance(result, int) else 0)
     except Failure as failure:
         code = _report(failure, failure.exit_code, failure.label)
     except KeyboardInterrupt:
