@@ -30,8 +30,7 @@ def draw(path: Path, title: str, rows: list[dict]) -> None:
             for split, name, style in (("train", "training", "--"), ("val", "evaluation", "-")):
                 values = [float(row[f"{split}_{key}"]) for row in rows]
                 axes.plot(steps, values, style, marker="o", markersize=3, label=f"{name} (last {values[-1]:.3g})")
-            axes.set_xlabel("step")
-            axes.set_ylabel(label)
+            axes.set(xlabel="step", ylabel=label)
             axes.grid(alpha=0.3)
             axes.legend()
         figure.suptitle(figures.printable(title))

@@ -32,14 +32,12 @@ def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k:
     """
     folder = Path(folder)
     matrix = confusion(images.labels, logits.argmax(axis=1), len(images.class_names))
-    write_text(folder / "per_class.csv", _csv(per_class(matrix, images.class_names)))
-    corner = "true class (rows), predicted class (columns)"
-    rows = [
-        {corner: name, **dict(zip(images.class_names, row.tolist()))} for name, row in zip(images.class_names, matrix)
-    ]
-    write_text(folder / "confusion.csv", _csv(rows))
+    write_text(folder / "per_class.csv", csv_text(per_class(matrix, images.class_names)))
+    corner, rows = "true class (rows), predicted class (columns)", zip(images.class_names, matrix.tolist())
+    cells = [{corner: name, **dict(zip(images.class_names, row))} for name, row in rows]
+    write_text(folder / "confusion.csv", csv_text(cells))
     pairs = confused_pairs(matrix, images.class_names)
-    write_text(folder / "confused_pairs.csv", _csv(pairs, ("true", "predicted", "images", "share")))
+    write_text(folder / "confused_pairs.csv", csv_text(pairs, ("true", "predicted", "images", "share")))
     write_text(folder / "predictions.csv", _predictions(images, logits, top_k))
     pictures.confusion_matrix(folder / "confusion.png", matrix, images.class_names)
     worst_picture(folder / "worst.png", images, logits)
@@ -59,12 +57,12 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarr
     return np.bincount(labels * count + predicted, minlength=count * count).reshape(count, count)
 
 
-def per_class(matrix: np.ndarray, classes: list[str]) -> list[dict]:
+def per_class(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
     """Return a row for each class: its images, the share that is right in percent, what it is most often taken for."""
     rows = []
-    for label, name in enumerate(classes):
+    for label, name in enumerate(class_names):
         images, correct = int(matrix[label].sum()), int(matrix[label, label])
-        wrong = np.where(np.arange(len(classes)) == label, 0, matrix[label])
+        wrong = np.where(np.arange(len(class_names)) == label, 0, matrix[label])
         other = int(wrong.argmax())
         rows.append(
             {
@@ -72,14 +70,14 @@ def per_class(matrix: np.ndarray, classes: list[str]) -> list[dict]:
                 "images": images,
                 "correct": correct,
                 "accuracy": f"{100 * correct / images:.2f}" if images else "",
-                "most_confused_with": classes[other] if wrong[other] else "",
+                "most_confused_with": class_names[other] if wrong[other] else "",
                 "confused_images": int(wrong[other]),
             }
         )
     return rows
 
 
-def confused_pairs(matrix: np.ndarray, classes: list[str]) -> list[dict]:
+def confused_pairs(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
     """Return every pair of a true class and another it was taken for, the most images first.
 
     `share` is the part of the true class's images in percent.
@@ -88,8 +86,8 @@ def confused_pairs(matrix: np.ndarray, classes: list[str]) -> list[dict]:
     order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
     return [
         {
-            "true": classes[true],
-            "predicted": classes[predicted],
+            "true": class_names[true],
+            "predicted": class_names[predicted],
             "images": int(wrong[true, predicted]),
             "share": f"{100 * wrong[true, predicted] / matrix[true].sum():.2f}",
         }
@@ -97,29 +95,25 @@ def confused_pairs(matrix: np.ndarray, classes: list[str]) -> list[dict]:
     ]
 
 
-def top(probabilities: np.ndarray, classes: list[str], k: int) -> list[Ranking]:
+def top(probabilities: np.ndarray, class_names: list[str], k: int) -> list[Ranking]:
     """Return the `k` likeliest classes of each row of `probabilities` [N, K]; of equal ones the first comes first."""
     order = (-probabilities).argsort(axis=1, kind="stable")[:, :k]
-    return [[(classes[i], float(row[i])) for i in best] for best, row in zip(order, probabilities)]
+    return [[(class_names[i], float(row[i])) for i in best] for best, row in zip(order, probabilities)]
 
 
-def ranking_header(k: int) -> list[str]:
-    """Return the names of the columns that `ranking_cells` fills."""
-    names = ["predicted", "probability"]
-    return names + [f"{name}_{place}" for place in range(2, k + 1) for name in names]
-
-
-def ranking_cells(ranking: Ranking) -> list[str]:
-    """Return the classes and probabilities of one image as cells of a table."""
-    return [cell for name, probability in ranking for cell in (name, f"{probability:.6f}")]
+def ranking_cells(ranking: Ranking) -> dict[str, str]:
+    """Return the classes and probabilities of one image by their columns: `predicted`, ..., `probability_2`, ..."""
+    cells = {}
+    for place, (name, probability) in enumerate(ranking, 1):
+        ending = f"_{place}" if place > 1 else ""
+        cells.update({f"predicted{ending}": name, f"probability{ending}": f"{probability:.6f}"})
+    return cells
 
 
 def _predictions(images: Dataset, logits: np.ndarray, k: int) -> str:
     rankings = top(softmax(logits.astype("float64"), axis=1), images.class_names, k)
-    header = ["path", "true", *ranking_header(len(rankings[0]))]
-    true = [images.class_names[label] for label in images.labels]
-    lines = [[path, name, *ranking_cells(ranking)] for path, name, ranking in zip(images.paths, true, rankings)]
-    return _csv([dict(zip(header, line)) for line in lines])
+    rows = zip(images.paths, images.labels, rankings)
+    return csv_text([{"path": p, "true": images.class_names[label], **ranking_cells(r)} for p, label, r in rows])
 
 
 def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, limit: int = WORST) -> None:
@@ -144,7 +138,8 @@ def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, 
     pictures.contact_sheet(path, f"The {len(tiles)} worst of {len(images)} images, the highest loss first", tiles)
 
 
-def _csv(rows: list[dict], header: tuple[str, ...] | None = None) -> str:
+def csv_text(rows: list[dict], header: tuple[str, ...] | None = None) -> str:
+    """Return `rows` as a CSV table; the columns are `header`, or the keys of the first row."""
     content = io.StringIO()
     writer = csv.DictWriter(content, header or rows[0], lineterminator="\n")
     writer.writeheader()

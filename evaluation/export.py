@@ -137,7 +137,7 @@ def comparison_images(preprocess: Preprocess, folder: str | None, count: int) ->
     else:
         if not os.path.isdir(folder):
             raise DataError(f"--images {folder}: no such folder")
-        files = image_files(folder, f"--images {folder}")
+        files = sorted(image_files(folder, f"--images {folder}"))
         places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
         pixels = [decode(files[place], preprocess) for place in places]
     return normalise(crop(pixels, preprocess.image_size)).numpy()

@@ -196,9 +196,7 @@ def draw(path: str | Path, curves: dict[str, list[dict[str, Loss]]]) -> None:
             for label, losses in curves.items():
                 values = [np.nan if loss[name].relative is None else loss[name].relative for loss in losses]
                 axes.plot(CURVE_RATIOS, values, marker="o", markersize=3, label=figures.printable(label))
-            axes.set_xlabel("share of the first image")
-            axes.set_ylabel("relative interpolation loss")
-            axes.set_title(TITLES[name])
+            axes.set(xlabel="share of the first image", ylabel="relative interpolation loss", title=TITLES[name])
             axes.grid(alpha=0.3)
         figure.legend(handles=axes.lines, loc="outside lower center")
 

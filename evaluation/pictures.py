@@ -7,16 +7,13 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from evaluation import figures
 from utils.files import replacing
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 BLUE, GREEN, RED = "#2f6db3", "#3a8f4f", "#c0392b"
 
@@ -72,6 +69,7 @@ def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, class_names: S
     cell = min(0.45, max(0.11, 10 / count), 44 / count)  # inches
     side, points = max(3, count * cell), min(9, max(0.11, cell) * 57)
     places = range(0, count, math.ceil(count / 400))
+    digits = min(points, 100 * cell / len(str(matrix.max())))
     names = [figures.printable(class_names[place]) for place in places]
     names = [name if len(name) <= _NAME else name[: _NAME - 1] + "…" for name in names]
     with figures.figure(path, (side, side), layout=None) as figure:
@@ -83,27 +81,14 @@ def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, class_names: S
         axes.set_yticks(np.arange(count - 1) + 0.5, minor=True)
         axes.grid(which="minor", color="#e4e4e4", linewidth=0.4)
         axes.tick_params(which="both", length=0)
-        if count <= 40:
-            _numbers(axes, matrix, min(points, 100 * cell / len(str(matrix.max()))))
-        axes.set_xlabel("predicted class (columns)")
-        axes.set_ylabel("true class (rows)")
-        _legend(axes)
-
-
-def _numbers(axes: Axes, matrix: np.ndarray, points: float) -> None:
-    """Write the numbers of images into the cells that have any."""
-    for row, column in zip(*matrix.nonzero()):
-        dark = matrix[row, column] > 0.4 * matrix[row].sum()
-        colour = _PAPER if dark else _INK
-        axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=points, color=colour)
-
-
-def _legend(axes: Axes) -> None:
-    from matplotlib.patches import Patch
-
-    handles = [Patch(color=BLUE, label="right"), Patch(color=RED, label="wrong")]
-    title = "darker: a larger share of the row"
-    axes.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, title=title)
+        for row, column in zip(*matrix.nonzero()) if count <= 40 else ():
+            colour = _PAPER if matrix[row, column] > 0.4 * matrix[row].sum() else _INK
+            axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=digits, color=colour)
+        axes.set(xlabel="predicted class (columns)", ylabel="true class (rows)")
+        for name, colour in (("right", BLUE), ("wrong", RED)):
+            axes.plot([], [], "s", color=colour, label=name)
+        title = "darker: a larger share of the row"
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, title=title)
 
 
 def _shades(matrix: np.ndarray) -> np.ndarray:
@@ -117,10 +102,7 @@ def _shades(matrix: np.ndarray) -> np.ndarray:
 
 def _thumbnail(path: str | os.PathLike) -> Image.Image:
     with Image.open(path) as image:
-        whole = ImageOps.contain(image.convert("RGB"), (_THUMB, _THUMB), Image.Resampling.BICUBIC)
-    mount = Image.new("RGB", (_THUMB, _THUMB), _MOUNT)
-    mount.paste(whole, ((_THUMB - whole.width) // 2, (_THUMB - whole.height) // 2))
-    return mount
+        return ImageOps.pad(image.convert("RGB"), (_THUMB, _THUMB), Image.Resampling.BICUBIC, _MOUNT)
 
 
 def _caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
@@ -137,12 +119,11 @@ def _caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """Return `text`, its end cut off where it is longer than `width` pixels."""
-    text = figures.printable(text)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
+    shown = text = figures.printable(text)
+    while text and font.getlength(shown) > width:
         text = text[:-1]
-    return text + "…"
+        shown = text + "…"
+    return shown
 
 
 @cache

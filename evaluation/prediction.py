@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import sys
@@ -24,7 +22,7 @@ from datasets.folder import EXTENSIONS, files_below
 from datasets.loader import ahead, crop, normalise
 from datasets.preprocess import Preprocess, decode
 from evaluation import pictures
-from evaluation.error_analysis import Ranking, ranking_cells, ranking_header
+from evaluation.error_analysis import Ranking, csv_text, ranking_cells
 from utils.errors import DataError, WeightsError, names
 
 SHEET = 120  # images of a sheet at most
@@ -63,23 +61,23 @@ def find(paths: Sequence[str]) -> Given:
     """
     images: Given = {}
     for path in paths:
-        if not os.path.isdir(path):
-            if not os.path.exists(path):
-                raise DataError(f"{path}: no such file or folder")
+        if os.path.isdir(path):
+            for file in sorted(map(str, image_files(path, path))):
+                images.setdefault(file, False)
+        elif os.path.exists(path):
             images[path] = True
-            continue
-        for file in image_files(path, path):
-            images.setdefault(str(file), False)
+        else:
+            raise DataError(f"{path}: no such file or folder")
     return images
 
 
 def image_files(folder: str, culprit: str) -> list[Path]:
-    """Return the images below `folder`, sorted by path.
+    """Return the images below `folder`.
 
     Raises:
         DataError: there is none; the message begins with `culprit`.
     """
-    found = sorted(file for file in files_below(folder) if file.name.lower().endswith(EXTENSIONS))
+    found = [file for file in files_below(folder) if file.name.lower().endswith(EXTENSIONS)]
     if not found:
         raise DataError(f"{culprit}: no images in it; known are {' '.join(EXTENSIONS)}")
     return found
@@ -161,11 +159,7 @@ def table(paths: list[str], rankings: list[Ranking], form: str) -> str:
             for path, ranking in zip(paths, rankings)
         ]
         return json.dumps(entries, indent=2) + "\n"
-    content = io.StringIO()
-    writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(["path", *ranking_header(len(rankings[0]))])
-    writer.writerows([path, *ranking_cells(ranking)] for path, ranking in zip(paths, rankings))
-    return content.getvalue()
+    return csv_text([{"path": path, **ranking_cells(ranking)} for path, ranking in zip(paths, rankings)])
 
 
 def draw(file: str | os.PathLike, paths: list[str], rankings: list[Ranking]) -> None:

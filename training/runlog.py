@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
-import io
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from datasets.batch import Batch
 from evaluation import curves, metrics
+from evaluation.error_analysis import csv_text
 from evaluation.scores import Scores
 from training.build import FREE
 from utils.errors import UsageError
@@ -104,11 +104,7 @@ class RunLog:
         """Report the scores on the evaluation images, add them to the table, redraw the picture."""
         self.line(f"step {step}/{self.total}  evaluation: {scores}{'  (best so far)' if best else ''}")
         self.rows.append({**self._last, **metrics.table_cells(scores.values)})
-        table = io.StringIO()
-        writer = csv.DictWriter(table, [*COLUMNS, *metrics.columns()], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.path(".csv"), table.getvalue())
+        write_text(self.path(".csv"), csv_text(self.rows, (*COLUMNS, *metrics.columns())))
         curves.draw(self.path(".png"), self.run, self.rows)
         self._visual.scalars(step, metrics.curve_points(scores.values))
 
