@@ -33,12 +33,12 @@ class Comparison:
 
     Attributes:
         count: the images.
-        only_a: images that A alone has right.
-        only_b: images that B alone has right.
+        only_a: images that A alone classifies correctly.
+        only_b: images that B alone classifies correctly.
         low: lower end of the 95 % interval of `difference`.
         high: its upper end.
-        p_value: of McNemar's exact test, two-sided: how likely so uneven a split of the images that one network alone
-            has right is when both are equally good.
+        p_value: of McNemar's exact test, two-sided: the probability of a split at least as uneven as `only_a` to `only_b`
+            if both networks are equally good.
     """
 
     count: int
@@ -61,22 +61,22 @@ class Comparison:
         )
 
     def to_dict(self) -> dict:
-        """Return what a file of results keeps of it."""
+        """Return the fields of a file of results."""
         return {"difference": self.difference, **asdict(self)}
 
 
 def compare(right_a: np.ndarray, right_b: np.ndarray, seed: int = 0) -> Comparison:
-    """Compare two networks by the images that only one of them has right.
+    """Compare two networks by the images that only one of them classifies correctly.
 
     Args:
-        right_a: whether A has each image right, bool [N].
-        right_b: whether B has the same image right, bool [N].
+        right_a: whether A classifies each image correctly, bool [N].
+        right_b: the same for B, bool [N].
         seed: of the percentile bootstrap over the images, `RESAMPLES` times.
     """
     from scipy.stats import binomtest  # takes a second: only where two are compared
 
     only_a, only_b, count = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
-    # resampling the images is drawing how many of each kind there are
+    # resampling the images is the same as drawing how many of each kind there are
     kinds = np.array([only_a, only_b, count - only_a - only_b]) / count
     draws = np.random.default_rng(seed).multinomial(count, kinds, size=RESAMPLES)
     low, high = np.percentile(100 * (draws[:, 1] - draws[:, 0]) / count, [2.5, 97.5])

@@ -22,13 +22,13 @@ Ranking = list[tuple[str, float]]  # classes and their probabilities, the highes
 def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k: int = 5) -> None:
     """Write the report of one network into `folder`.
 
-    It is per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png.
+    The files are per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png.
 
     Args:
-        folder: made when it is absent; files of these names are replaced.
+        folder: created if absent; files of these names are replaced.
         images: the images scored, with their labels.
-        logits: of the network for them, in order, [N, K].
-        top_k: classes named for each image in predictions.csv.
+        logits: of the network for `images`, in order, [N, K].
+        top_k: classes listed for each image in predictions.csv.
     """
     folder = Path(folder)
     matrix = confusion(images.labels, logits.argmax(axis=1), len(images.class_names))
@@ -53,12 +53,12 @@ def folders(root: Path, checkpoints: list[str]) -> dict[str, Path]:
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
-    """Return how many images of each true class (row) were taken for each class (column), int64 [count, count]."""
+    """Return the number of images by true class (row) and predicted class (column), int64 [count, count]."""
     return np.bincount(labels * count + predicted, minlength=count * count).reshape(count, count)
 
 
 def per_class(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
-    """Return a row for each class: its images, the share that is right in percent, what it is most often taken for."""
+    """Return a row for each class: images, accuracy in percent, and the class it is most often confused with."""
     rows = []
     for label, name in enumerate(class_names):
         images, correct = int(matrix[label].sum()), int(matrix[label, label])
@@ -78,9 +78,9 @@ def per_class(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
 
 
 def confused_pairs(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
-    """Return every pair of a true class and another it was taken for, the most images first.
+    """Return every pair of a true and a wrongly predicted class, the most images first.
 
-    `share` is the part of the true class's images in percent.
+    `share` is the percentage of the true class's images.
     """
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
@@ -96,7 +96,7 @@ def confused_pairs(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
 
 
 def top(probabilities: np.ndarray, class_names: list[str], k: int) -> list[Ranking]:
-    """Return the `k` likeliest classes of each row of `probabilities` [N, K]; of equal ones the first comes first."""
+    """Return the `k` most probable classes of each row of `probabilities` [N, K]; ties keep the class order."""
     order = (-probabilities).argsort(axis=1, kind="stable")[:, :k]
     return [[(class_names[i], float(row[i])) for i in best] for best, row in zip(order, probabilities)]
 
@@ -117,7 +117,7 @@ def _predictions(images: Dataset, logits: np.ndarray, k: int) -> str:
 
 
 def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, limit: int = WORST) -> None:
-    """Draw the `limit` images with the highest cross-entropy: what was predicted, what is true and how likely it was.
+    """Draw the `limit` images with the highest cross-entropy, with predicted and true class and their probabilities.
 
     A bar is red where the prediction is wrong and green where it is right.
     """

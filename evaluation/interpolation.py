@@ -7,7 +7,7 @@ for the Feature-IL. The network is in eval mode, the images are those of a test:
 normalised. In a pairing every image is x1 once and x2 once, never both at a time; the mean is over several pairings.
 
 The paper says neither how lam and the pairs are drawn nor how f is scaled or whether it ends in a softmax: its values
-cannot be had again, only their order and the ratio of test to training images. `relative` alone compares networks
+cannot be reproduced, only their order and the ratio of test to training images. `relative` alone compares networks
 whose outputs differ in scale.
 """
 
@@ -45,7 +45,7 @@ class Loss:
         squared: Eq. 1 to the letter, summed over the dimensions of f.
         per_dimension: the same over the number of dimensions.
         norm: of the un-squared norm.
-        relative: `squared` over the mean of || f(x1) - f(x2) ||^2; None when f does not tell any pair apart.
+        relative: `squared` over the mean of || f(x1) - f(x2) ||^2; None when that mean is 0.
     """
 
     squared: float
@@ -62,7 +62,7 @@ class Loss:
 
 
 def squares(mixed: np.ndarray, first: np.ndarray, second: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """Return what the losses are made of, for each pair.
+    """Return the two squared norms that the losses are made of, for each pair.
 
     Args:
         mixed, first, second: f of the mixed, the first and the second image, float64 [P, D] each.
@@ -94,16 +94,16 @@ def pairs(count: int, law: str, seed: int, repeat: int) -> tuple[np.ndarray, np.
 
 
 class Interpolation:
-    """One network between the images of one set; its outputs for the images themselves are computed once.
+    """The interpolation losses of one network on one set of images, whose outputs are computed once.
 
     Args:
-        network: returns `Outputs`; it is used in eval mode and left as it was.
-        images: two or more.
-        batch_size: pairs in one forward pass; nothing but speed and memory depends on it.
+        network: returns `Outputs`; it is run in eval mode; the modes of its layers are restored.
+        images: at least two.
+        batch_size: pairs in one forward pass; affects only speed and memory.
         seed: of the pairs and ratios.
 
     Raises:
-        DataError: there are not two images.
+        DataError: fewer than two images.
     """
 
     @paddle.no_grad()
@@ -136,20 +136,20 @@ class Interpolation:
 
     @paddle.no_grad()
     def between(self, first: np.ndarray, second: np.ndarray, ratio: np.ndarray) -> dict[str, Loss]:
-        """Return the loss of each f of `TITLES` over given pairs.
+        """Return the loss of each f of `TITLES` over the given pairs.
 
         Args:
             first, second: positions in the set, int [P] each.
             ratio: the share of the first, in [0, 1], float64 [P].
         """
-        found, dimensions = {name: [] for name in TITLES}, {}
+        values, dimensions = {name: [] for name in TITLES}, {}
         with eval_mode(self.network), _bar(len(first), "mixing") as bar:
             for batch, rows in self._mixed(first, second, ratio):
                 at_first, at_second = self._clean(first[rows]), self._clean(second[rows])
                 for name, mixed in _functions(*self._forward(batch, bar)).items():
-                    found[name].append(squares(mixed, at_first[name], at_second[name], ratio[rows]))
+                    values[name].append(squares(mixed, at_first[name], at_second[name], ratio[rows]))
                     dimensions[name] = mixed.shape[1]
-        return {name: Loss.of(*np.concatenate(parts, axis=1), dimensions[name]) for name, parts in found.items()}
+        return {name: Loss.of(*np.concatenate(parts, axis=1), dimensions[name]) for name, parts in values.items()}
 
     def _clean(self, index: np.ndarray) -> dict[str, np.ndarray]:
         return _functions(self._logits[index], self._features[index])

@@ -58,12 +58,12 @@ def contact_sheet(path: str | os.PathLike, title: str, tiles: Sequence[Tile]) ->
 
 
 def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, class_names: Sequence[str]) -> None:
-    """Draw how often each true class (row) was taken for each class (column) as a PNG.
+    """Draw a confusion matrix, true classes as rows and predicted ones as columns, as a PNG.
 
     Args:
         path: the file.
         matrix: numbers of images, [K, K].
-        class_names: the K names, cut off after 40 letters; above 400 classes only every second, third ... is written.
+        class_names: the K names, cut off after 40 letters; above 400 classes only every second, third ... is shown.
     """
     count = len(class_names)
     cell = min(0.45, max(0.11, 10 / count), 44 / count)  # inches
@@ -92,7 +92,7 @@ def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, class_names: S
 
 
 def _shades(matrix: np.ndarray) -> np.ndarray:
-    """Return a colour for each cell: [K, K, 3] from white to blue on the diagonal, to red elsewhere."""
+    """Return the colours of the cells, [K, K, 3]: white to blue on the diagonal, white to red elsewhere."""
     from matplotlib.colors import to_rgb
 
     share = np.sqrt(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))  # a single image stays visible

@@ -1,4 +1,4 @@
-"""Score a network on an image set, every image once and all alike."""
+"""Score a network on a set of images, each counted once."""
 
 from __future__ import annotations
 
@@ -44,14 +44,13 @@ class Scores:
 
     def __str__(self) -> str:
         known = {"count": self.count, "correct": self.correct}
-        return "  ".join(
-            f"{METRICS[k].title} {METRICS[k].form.format(value=v, **known)}" for k, v in self.values.items()
-        )
+        texts = (f"{METRICS[k].title} {METRICS[k].form.format(value=v, **known)}" for k, v in self.values.items())
+        return "  ".join(texts)
 
 
 @contextlib.contextmanager
 def eval_mode(network: nn.Layer) -> Iterator[None]:
-    """Put every layer of `network` in eval mode, and give each its own mode back in the end."""
+    """Put every layer of `network` in eval mode; restore the mode of each at the end."""
     modes = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
     network.eval()
     try:
@@ -65,7 +64,7 @@ def eval_mode(network: nn.Layer) -> Iterator[None]:
 def predict(
     network: nn.Layer, images: Dataset, batch_size: int, title: str = "scoring", ranks: Ranks = SINGLE_PROCESS
 ) -> np.ndarray:
-    """Return the logits of every image in order, float32 [N, K], on every rank: each computes a share of them."""
+    """Return the logits of every image in order, float32 [N, K], on every rank; each rank computes a share of them."""
     share = -(-len(images) // ranks.count)
     own = range(len(images))[ranks.rank * share : (ranks.rank + 1) * share]
     rows = []
@@ -73,7 +72,7 @@ def predict(
         for batch, index in images.batches(batch_size, slice(own.start, own.stop)):
             rows.append(network(batch).logits.astype("float32"))
             bar.update(len(index))
-    if len(own) < share:  # the last share is short: filled up to be gathered, and cut off again
+    if len(own) < share:  # the last share is shorter: pad it for the gather, then cut the padding off
         rows.append(paddle.zeros([share - len(own), len(images.class_names)]))
     ranks.barrier()
     return ranks.gather(paddle.concat(rows))[: len(images)].numpy()
@@ -87,5 +86,5 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
 def evaluate(
     network: nn.Layer, images: Dataset, batch_size: int, title: str = "scoring", ranks: Ranks = SINGLE_PROCESS
 ) -> Scores:
-    """Score `network` in eval mode on all of `images`; its training modes are left as they were."""
+    """Score `network` in eval mode on all of `images`; the modes of its layers are restored."""
     return score(predict(network, images, batch_size, title, ranks), images.labels)
