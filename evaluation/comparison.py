@@ -37,7 +37,7 @@ class Comparison:
         only_b: images that B alone classifies correctly.
         low: lower end of the 95 % interval of `difference`.
         high: its upper end.
-        p_value: of McNemar's exact test, two-sided: the probability of a split at least as uneven as `only_a` to `only_b`
+        p_value: of McNemar's exact test, two-sided: the probability of a split at least as uneven as only_a : only_b
             if both networks are equally good.
     """
 
