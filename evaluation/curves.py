@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from datasets.preprocess import MEAN, STD
-from evaluation.pictures import printable
+from evaluation import figures
 from utils.files import replacing
+
+if TYPE_CHECKING:
+    from visualdl import LogWriter
 
 VISUAL_FILE = "vdlrecords.run.log"
 SHOWN = 8  # images of a batch
@@ -21,98 +24,93 @@ SHOWN = 8  # images of a batch
 
 def draw(path: Path, title: str, rows: list[dict]) -> None:
     """Draw loss and accuracy of training and evaluation against the step as a PNG."""
-    from matplotlib.figure import Figure  # takes half a second: only where a picture is drawn
-
     steps = [int(row["step"]) for row in rows]
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, key, label in zip(figure.subplots(1, 2), ("loss", "acc"), ("loss", "top-1 accuracy in %")):
-        for part, name, style in (("train", "training", "--"), ("val", "evaluation", "-")):
-            values = [float(row[f"{part}_{key}"]) for row in rows]
-            axes.plot(steps, values, style, marker="o", markersize=3, label=f"{name} (last {values[-1]:.3g})")
-        axes.set_xlabel("step")
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.3)
-        axes.legend()
-    figure.suptitle(title)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    with figures.figure(path, (9, 3.6)) as figure:
+        for axes, key, label in zip(figure.subplots(1, 2), ("loss", "acc"), ("loss", "top-1 accuracy in %")):
+            for split, name, style in (("train", "training", "--"), ("val", "evaluation", "-")):
+                values = [float(row[f"{split}_{key}"]) for row in rows]
+                axes.plot(steps, values, style, marker="o", markersize=3, label=f"{name} (last {values[-1]:.3g})")
+            axes.set(xlabel="step", ylabel=label)
+            axes.grid(alpha=0.3)
+            axes.legend()
+        figure.suptitle(figures.printable(title))
 
 
-def open_writer(folder: Path, step: int, warn):
-    """Return a VisualDL writer that goes on after `step`; None, with one warning, when VisualDL fails."""
-    path = folder / VISUAL_FILE
-    try:
-        from visualdl import LogWriter
+class VisualLog:
+    """The curves, images and options of a run for VisualDL; after a fault there, one warning and nothing more.
 
-        _keep_until(path, step)
-        with contextlib.redirect_stdout(io.StringIO()):  # it says that the file is there
-            return LogWriter(str(folder), file_name=VISUAL_FILE)
-    except Exception as error:  # curves are never worth a run
-        warn(f"WARNING: no VisualDL curves: {error}")
-        return None
+    Args:
+        folder: of the run; made when it is absent.
+        step: updates made; points of later steps, which a resumed run writes again, are dropped. 0 drops all of them.
+        warn: takes the line of warning.
+    """
+
+    def __init__(self, folder: Path, step: int, warn: Callable[[str], None]):
+        self._warn, self._writer = warn, None
+        try:
+            from visualdl import LogWriter
+
+            _keep_until(folder / VISUAL_FILE, step)
+            with contextlib.redirect_stdout(io.StringIO()):  # it reports that the file exists
+                self._writer = LogWriter(str(folder), file_name=VISUAL_FILE)
+        except Exception as error:  # curves are never worth a run
+            warn(f"WARNING: no VisualDL curves: {error}")
+
+    def scalars(self, step: int, values: dict[str, float]) -> None:
+        """Write one point of each curve, by its tag."""
+
+        def points(writer: LogWriter) -> None:
+            for tag, value in values.items():
+                writer.add_scalar(tag=tag, value=float(value), step=step)
+
+        self._write(points)
+
+    def image(self, step: int, tag: str, images: np.ndarray, targets: np.ndarray, class_names: Sequence[str]) -> None:
+        """Write a panel of training images; arguments as of `panel`."""
+        self._write(lambda writer: writer.add_image(tag=tag, img=panel(images, targets, class_names), step=step))
+
+    def options(self, options: dict[str, str | float], tags: list[str]) -> None:
+        """Write the options that tell runs apart, and the tags of the curves that say how the run ended."""
+        plain = {name: int(value) if isinstance(value, bool) else value for name, value in options.items()}
+        self._write(lambda writer: writer.add_hparams(plain, tags))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._write(lambda writer: writer.close())
+
+    def _write(self, write: Callable[[LogWriter], None]) -> None:
+        try:
+            if self._writer is not None:
+                write(self._writer)
+                self._writer.flush()
+        except Exception as error:  # curves are never worth a run
+            self._warn(f"WARNING: no VisualDL curves from here on: {error}")
+            self._writer = None
 
 
-def add(writer, step: int, values: dict[str, float], warn):
-    """Write one point of each curve; return the writer, or None after a failure, with one warning."""
-
-    def points() -> None:
-        for tag, value in values.items():
-            writer.add_scalar(tag=tag, value=float(value), step=step)
-
-    return _written(writer, points, warn)
-
-
-def add_images(writer, step: int, tag: str, images: np.ndarray, targets: np.ndarray, classes: Sequence[str], warn):
-    """Write a panel of training images; arguments as of `panel`, result as of `add`."""
-    return _written(writer, lambda: writer.add_image(tag=tag, img=panel(images, targets, classes), step=step), warn)
-
-
-def add_options(writer, options: dict[str, str | float], metrics: list[str], warn):
-    """Write what the run is compared by: its options and the names of the curves that say how it ended."""
-    plain = {name: int(value) if isinstance(value, bool) else value for name, value in options.items()}
-    return _written(writer, lambda: writer.add_hparams(plain, metrics), warn)
-
-
-def _written(writer, write: Callable[[], None], warn):
-    try:
-        if writer is not None:
-            write()
-            writer.flush()
-        return writer
-    except Exception as error:  # curves are never worth a run
-        warn(f"WARNING: no VisualDL curves from here on: {error}")
-        return None
-
-
-def panel(images: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def panel(images: np.ndarray, targets: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
     """Draw the first images of a batch, each below the classes of its target and their shares.
 
     Args:
         images: normalised, [B, 3, H, W].
         targets: a distribution over the classes for each image, [B, K].
-        classes: the K names.
+        class_names: the K names.
 
     Returns:
         uint8 [height, width, 3].
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.5), dpi=100, layout="constrained")
-    every = list(figure.subplots(2, SHOWN // 2).flat)
-    for axes in every:
-        axes.set_axis_off()
     pictures = images[:SHOWN].transpose(0, 2, 3, 1) * STD + MEAN
-    for axes, picture, target in zip(every, pictures, targets):
-        largest = [k for k in np.argsort(-target, kind="stable")[:2] if target[k] > 0]
-        lines = [f"{100 * target[k]:.0f} % {printable(classes[k])[:20]}".replace("$", r"\$") for k in largest]
-        axes.set_title("\n".join(lines), fontsize=11)
-        axes.imshow(picture.clip(0, 1))
-    canvas = FigureCanvasAgg(figure)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script the font has not
-        canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+    with figures.canvas((8, 4.5), 100) as figure:
+        every = list(figure.subplots(2, SHOWN // 2).flat)
+        for axes in every:
+            axes.set_axis_off()
+        for axes, picture, target in zip(every, pictures, targets):
+            largest = [k for k in np.argsort(-target, kind="stable")[:2] if target[k] > 0]
+            lines = [f"{100 * target[k]:.0f} % {figures.printable(class_names[k])[:20]}" for k in largest]
+            axes.set_title("\n".join(lines), fontsize=11)
+            axes.imshow(picture.clip(0, 1))
+        figure.canvas.draw()
+        return np.asarray(figure.canvas.buffer_rgba())[..., :3]
 
 
 def _keep_until(path: Path, step: int) -> None:

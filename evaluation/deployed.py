@@ -1,4 +1,4 @@
-"""Networks in exported form: run on the CPU as an application runs them, and compared with the checkpoint."""
+"""Exported networks, run on the CPU as an application runs them and compared with the checkpoint."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Runner = Callable[[np.ndarray], np.ndarray]  # normalised images [B, 3, S, S] to
 
 
 def runner(path: Path) -> Runner:
-    """Return what runs an exported network: an ONNX file by onnxruntime, others by Paddle Inference."""
+    """Return the runner of an exported network: an ONNX file by onnxruntime, others by Paddle Inference."""
     return _onnx_runner(path) if path.suffix == ".onnx" else _paddle_runner(path)
 
 
 def _paddle_runner(program: Path) -> Runner:
-    """Return what runs an exported network by Paddle Inference, as an application gets it by default on the CPU."""
+    """Return the runner of an exported network by Paddle Inference with an application's defaults on the CPU."""
     from paddle import inference
 
     config = inference.Config(str(program), str(program.with_suffix(".pdiparams")))
@@ -38,7 +38,7 @@ def _paddle_runner(program: Path) -> Runner:
     inputs = predictor.get_input_handle(INPUT)
     outputs = predictor.get_output_handle(predictor.get_output_names()[0])
 
-    def run(batch):
+    def run(batch: np.ndarray) -> np.ndarray:
         inputs.copy_from_cpu(batch)
         predictor.run()
         return outputs.copy_to_cpu()
@@ -47,7 +47,7 @@ def _paddle_runner(program: Path) -> Runner:
 
 
 def _onnx_runner(path: Path) -> Runner:
-    """Return what runs an ONNX file by onnxruntime on the CPU."""
+    """Return the runner of an ONNX file by onnxruntime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -56,17 +56,17 @@ def _onnx_runner(path: Path) -> Runner:
     return lambda batch: session.run(None, {INPUT: batch})[0]
 
 
-def compare(wanted: np.ndarray, found: np.ndarray, name: str) -> float:
+def compare(expected: np.ndarray, actual: np.ndarray, name: str) -> float:
     """Return the largest difference of two sets of probabilities [N, K], as a share of the image's highest.
 
     Raises:
         WeightsError: it is above `LIMIT` or not a number, or a top class changes.
     """
-    difference = float(np.max(np.abs(found - wanted) / wanted.max(axis=1, keepdims=True)))
-    changed = int((found.argmax(axis=1) != wanted.argmax(axis=1)).sum())
+    difference = float(np.max(np.abs(actual - expected) / expected.max(axis=1, keepdims=True)))
+    changed = int((actual.argmax(axis=1) != expected.argmax(axis=1)).sum())
     if changed or not difference <= LIMIT:
         raise WeightsError(
-            f"{name} does not agree with the checkpoint: on {changed} of {len(wanted)} images the top class changes, "
+            f"{name} does not agree with the checkpoint: on {changed} of {len(expected)} images the top class changes, "
             f"outputs differ by up to {difference:.1e}, accepted is {LIMIT:.0e}; nothing was kept"
         )
     return difference
@@ -83,7 +83,7 @@ def timed(run: Runner, images: np.ndarray) -> tuple[np.ndarray, float]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what libraries write from the screen, whether by Python or not: they speak to their developers."""
+    """Discard what libraries print, from Python or from C++; it is meant for their developers."""
     kept = os.dup(1), os.dup(2)
     with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,11 +1,10 @@
-"""What a network gets right and wrong, by class, pair of classes and image; and how two networks differ in it."""
+"""Right and wrong answers of a network, by class, pair of classes and image."""
 
 from __future__ import annotations
 
 import csv
 import io
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from evaluation import pictures
 from utils.files import write_text
 
 WORST = 40  # images in the picture of the worst
-RESAMPLES = 10_000
 
 Ranking = list[tuple[str, float]]  # classes and their probabilities, the highest first
 
@@ -24,24 +22,22 @@ Ranking = list[tuple[str, float]]  # classes and their probabilities, the highes
 def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k: int = 5) -> None:
     """Write the report of one network into `folder`.
 
-    It is per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png.
+    The files are per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png.
 
     Args:
-        folder: made when it is absent; files of these names are replaced.
+        folder: created if absent; files of these names are replaced.
         images: the images scored, with their labels.
-        logits: of the network for them, in order, [N, K].
-        top_k: classes named for each image in predictions.csv.
+        logits: of the network for `images`, in order, [N, K].
+        top_k: classes listed for each image in predictions.csv.
     """
     folder = Path(folder)
     matrix = confusion(images.labels, logits.argmax(axis=1), len(images.class_names))
-    write_text(folder / "per_class.csv", _csv(per_class(matrix, images.class_names)))
-    corner = "true class (rows), predicted class (columns)"
-    rows = [
-        {corner: name, **dict(zip(images.class_names, row.tolist()))} for name, row in zip(images.class_names, matrix)
-    ]
-    write_text(folder / "confusion.csv", _csv(rows))
+    write_text(folder / "per_class.csv", csv_text(per_class(matrix, images.class_names)))
+    corner, rows = "true class (rows), predicted class (columns)", zip(images.class_names, matrix.tolist())
+    cells = [{corner: name, **dict(zip(images.class_names, row))} for name, row in rows]
+    write_text(folder / "confusion.csv", csv_text(cells))
     pairs = confused_pairs(matrix, images.class_names)
-    write_text(folder / "confused_pairs.csv", _csv(pairs, ("true", "predicted", "images", "share")))
+    write_text(folder / "confused_pairs.csv", csv_text(pairs, ("true", "predicted", "images", "share")))
     write_text(folder / "predictions.csv", _predictions(images, logits, top_k))
     pictures.confusion_matrix(folder / "confusion.png", matrix, images.class_names)
     worst_picture(folder / "worst.png", images, logits)
@@ -57,16 +53,16 @@ def folders(root: Path, checkpoints: list[str]) -> dict[str, Path]:
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, count: int) -> np.ndarray:
-    """Return how many images of each true class (row) were taken for each class (column), int64 [count, count]."""
+    """Return the number of images by true class (row) and predicted class (column), int64 [count, count]."""
     return np.bincount(labels * count + predicted, minlength=count * count).reshape(count, count)
 
 
-def per_class(matrix: np.ndarray, classes: list[str]) -> list[dict]:
-    """Return a row for each class: its images, the share that is right in percent, what it is most often taken for."""
+def per_class(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
+    """Return a row for each class: images, accuracy in percent, and the class it is most often confused with."""
     rows = []
-    for label, name in enumerate(classes):
+    for label, name in enumerate(class_names):
         images, correct = int(matrix[label].sum()), int(matrix[label, label])
-        wrong = np.where(np.arange(len(classes)) == label, 0, matrix[label])
+        wrong = np.where(np.arange(len(class_names)) == label, 0, matrix[label])
         other = int(wrong.argmax())
         rows.append(
             {
@@ -74,24 +70,24 @@ def per_class(matrix: np.ndarray, classes: list[str]) -> list[dict]:
                 "images": images,
                 "correct": correct,
                 "accuracy": f"{100 * correct / images:.2f}" if images else "",
-                "most_confused_with": classes[other] if wrong[other] else "",
+                "most_confused_with": class_names[other] if wrong[other] else "",
                 "confused_images": int(wrong[other]),
             }
         )
     return rows
 
 
-def confused_pairs(matrix: np.ndarray, classes: list[str]) -> list[dict]:
-    """Return every pair of a true class and another it was taken for, the most images first.
+def confused_pairs(matrix: np.ndarray, class_names: list[str]) -> list[dict]:
+    """Return every pair of a true and a wrongly predicted class, the most images first.
 
-    `share` is the part of the true class's images in percent.
+    `share` is the percentage of the true class's images.
     """
     wrong = matrix - np.diag(matrix.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[: np.count_nonzero(wrong)]
     return [
         {
-            "true": classes[true],
-            "predicted": classes[predicted],
+            "true": class_names[true],
+            "predicted": class_names[predicted],
             "images": int(wrong[true, predicted]),
             "share": f"{100 * wrong[true, predicted] / matrix[true].sum():.2f}",
         }
@@ -99,33 +95,29 @@ def confused_pairs(matrix: np.ndarray, classes: list[str]) -> list[dict]:
     ]
 
 
-def top(probabilities: np.ndarray, classes: list[str], k: int) -> list[Ranking]:
-    """Return the `k` likeliest classes of each row of `probabilities` [N, K]; of equal ones the first comes first."""
+def top(probabilities: np.ndarray, class_names: list[str], k: int) -> list[Ranking]:
+    """Return the `k` most probable classes of each row of `probabilities` [N, K]; ties keep the class order."""
     order = (-probabilities).argsort(axis=1, kind="stable")[:, :k]
-    return [[(classes[i], float(row[i])) for i in best] for best, row in zip(order, probabilities)]
+    return [[(class_names[i], float(row[i])) for i in best] for best, row in zip(order, probabilities)]
 
 
-def ranking_header(k: int) -> list[str]:
-    """Return the names of the columns that `ranking_cells` fills."""
-    names = ["predicted", "probability"]
-    return names + [f"{name}_{place}" for place in range(2, k + 1) for name in names]
-
-
-def ranking_cells(ranking: Ranking) -> list[str]:
-    """Return the classes and probabilities of one image as cells of a table."""
-    return [cell for name, probability in ranking for cell in (name, f"{probability:.6f}")]
+def ranking_cells(ranking: Ranking) -> dict[str, str]:
+    """Return the classes and probabilities of one image by their columns: `predicted`, ..., `probability_2`, ..."""
+    cells = {}
+    for place, (name, probability) in enumerate(ranking, 1):
+        ending = f"_{place}" if place > 1 else ""
+        cells.update({f"predicted{ending}": name, f"probability{ending}": f"{probability:.6f}"})
+    return cells
 
 
 def _predictions(images: Dataset, logits: np.ndarray, k: int) -> str:
     rankings = top(softmax(logits.astype("float64"), axis=1), images.class_names, k)
-    header = ["path", "true", *ranking_header(len(rankings[0]))]
-    true = [images.class_names[label] for label in images.labels]
-    lines = [[path, name, *ranking_cells(ranking)] for path, name, ranking in zip(images.paths, true, rankings)]
-    return _csv([dict(zip(header, line)) for line in lines])
+    rows = zip(images.paths, images.labels, rankings)
+    return csv_text([{"path": p, "true": images.class_names[label], **ranking_cells(r)} for p, label, r in rows])
 
 
 def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, limit: int = WORST) -> None:
-    """Draw the `limit` images with the highest cross-entropy: what was predicted, what is true and how likely it was.
+    """Draw the `limit` images with the highest cross-entropy, with predicted and true class and their probabilities.
 
     A bar is red where the prediction is wrong and green where it is right.
     """
@@ -146,67 +138,10 @@ def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, 
     pictures.contact_sheet(path, f"The {len(tiles)} worst of {len(images)} images, the highest loss first", tiles)
 
 
-def _csv(rows: list[dict], header: tuple[str, ...] | None = None) -> str:
+def csv_text(rows: list[dict], header: tuple[str, ...] | None = None) -> str:
+    """Return `rows` as a CSV table; the columns are `header`, or the keys of the first row."""
     content = io.StringIO()
     writer = csv.DictWriter(content, header or rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return content.getvalue()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two networks, A and B, on the same images.
-
-    Attributes:
-        count: the images.
-        only_a: images that A alone has right.
-        only_b: images that B alone has right.
-        low: lower end of the 95 % interval of `difference`.
-        high: its upper end.
-        p_value: of McNemar's exact test, two-sided: how likely so uneven a split of the images that one network alone
-            has right is when both are equally good.
-    """
-
-    count: int
-    only_a: int
-    only_b: int
-    low: float
-    high: float
-    p_value: float
-
-    @property
-    def difference(self) -> float:
-        """Accuracy of B minus that of A, in percentage points."""
-        return 100 * (self.only_b - self.only_a) / self.count
-
-    def __str__(self) -> str:
-        return (
-            f"{self.difference:+.2f} points, 95 % interval {self.low:+.2f} to {self.high:+.2f} (bootstrap)\n"
-            f"of {self.count} images A alone has {self.only_a} right, B alone {self.only_b}: "
-            f"McNemar's exact test p = {self.p_value:.2g}"
-        )
-
-    def to_dict(self) -> dict:
-        """Return what a file of results keeps of it."""
-        return {"difference": self.difference, **asdict(self)}
-
-
-def compare(right_a: np.ndarray, right_b: np.ndarray, seed: int = 0) -> Comparison:
-    """Compare two networks by the images that only one of them has right.
-
-    Args:
-        right_a: whether A has each image right, bool [N].
-        right_b: whether B has the same image right, bool [N].
-        seed: of the percentile bootstrap over the images, `RESAMPLES` times.
-    """
-    from scipy.stats import binomtest  # takes a second: only where two are compared
-
-    only_a, only_b, count = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
-    # resampling the images is drawing how many of each kind there are
-    kinds = np.array([only_a, only_b, count - only_a - only_b]) / count
-    draws = np.random.default_rng(seed).multinomial(count, kinds, size=RESAMPLES)
-    low, high = np.percentile(100 * (draws[:, 1] - draws[:, 0]) / count, [2.5, 97.5])
-    discordant = only_a + only_b
-    p_value = binomtest(only_a, discordant).pvalue if discordant else 1.0
-    return Comparison(count, only_a, only_b, float(low), float(high), float(p_value))

@@ -7,13 +7,14 @@ for the Feature-IL. The network is in eval mode, the images are those of a test:
 normalised. In a pairing every image is x1 once and x2 once, never both at a time; the mean is over several pairings.
 
 The paper says neither how lam and the pairs are drawn nor how f is scaled or whether it ends in a softmax: its values
-cannot be had again, only their order and the ratio of test to training images. `relative` alone compares networks
+cannot be reproduced, only their order and the ratio of test to training images. `relative` alone compares networks
 whose outputs differ in scale.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,10 @@ from scipy.special import softmax
 from tqdm import tqdm
 
 from datasets.loader import Dataset, ahead, normalise
-from evaluation.curves import add, open_writer
+from evaluation import figures
+from evaluation.curves import VisualLog
 from evaluation.scores import eval_mode
 from utils.errors import DataError
-from utils.files import replacing
 from utils.rng import generator
 
 TITLES = {"softmax": "Label-IL, softmax", "logits": "Label-IL, logits", "features": "Feature-IL"}
@@ -44,7 +45,7 @@ class Loss:
         squared: Eq. 1 to the letter, summed over the dimensions of f.
         per_dimension: the same over the number of dimensions.
         norm: of the un-squared norm.
-        relative: `squared` over the mean of || f(x1) - f(x2) ||^2; None when f does not tell any pair apart.
+        relative: `squared` over the mean of || f(x1) - f(x2) ||^2; None when that mean is 0.
     """
 
     squared: float
@@ -61,7 +62,7 @@ class Loss:
 
 
 def squares(mixed: np.ndarray, first: np.ndarray, second: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """Return what the losses are made of, for each pair.
+    """Return the two squared norms that the losses are made of, for each pair.
 
     Args:
         mixed, first, second: f of the mixed, the first and the second image, float64 [P, D] each.
@@ -93,16 +94,16 @@ def pairs(count: int, law: str, seed: int, repeat: int) -> tuple[np.ndarray, np.
 
 
 class Interpolation:
-    """One network between the images of one set; its outputs for the images themselves are computed once.
+    """The interpolation losses of one network on one set of images, whose outputs are computed once.
 
     Args:
-        network: returns `Outputs`; it is used in eval mode and left as it was.
-        images: two or more.
-        batch_size: pairs in one forward pass; nothing but speed and memory depends on it.
+        network: returns `Outputs`; it is run in eval mode; the modes of its layers are restored.
+        images: at least two.
+        batch_size: pairs in one forward pass; affects only speed and memory.
         seed: of the pairs and ratios.
 
     Raises:
-        DataError: there are not two images.
+        DataError: fewer than two images.
     """
 
     @paddle.no_grad()
@@ -126,27 +127,36 @@ class Interpolation:
         first, second, _ = (part[:CURVE_PAIRS] for part in pairs(len(self.images), "uniform", self.seed, 0))
         return [self.between(first, second, np.full(len(first), ratio)) for ratio in CURVE_RATIOS]
 
+    def report(self, law: str, repeats: int) -> dict:
+        """Print the losses as a table; return them, and how the pairs were drawn, as a file of results holds them."""
+        losses, count = self.losses(law, repeats), repeats * len(self.images)
+        print(table(losses, count, law), flush=True)
+        drawn = {"pairs": count, "repeats": repeats, "ratio": law, "seed": self.seed}
+        return {**drawn, **{name: asdict(loss) for name, loss in losses.items()}}
+
     @paddle.no_grad()
     def between(self, first: np.ndarray, second: np.ndarray, ratio: np.ndarray) -> dict[str, Loss]:
-        """Return the loss of each f of `TITLES` over given pairs.
+        """Return the loss of each f of `TITLES` over the given pairs.
 
         Args:
             first, second: positions in the set, int [P] each.
             ratio: the share of the first, in [0, 1], float64 [P].
         """
-        found, dimensions = {name: [] for name in TITLES}, {}
+        values, dimensions = {name: [] for name in TITLES}, {}
         with eval_mode(self.network), _bar(len(first), "mixing") as bar:
             for batch, rows in self._mixed(first, second, ratio):
                 at_first, at_second = self._clean(first[rows]), self._clean(second[rows])
                 for name, mixed in _functions(*self._forward(batch, bar)).items():
-                    found[name].append(squares(mixed, at_first[name], at_second[name], ratio[rows]))
+                    values[name].append(squares(mixed, at_first[name], at_second[name], ratio[rows]))
                     dimensions[name] = mixed.shape[1]
-        return {name: Loss.of(*np.concatenate(parts, axis=1), dimensions[name]) for name, parts in found.items()}
+        return {name: Loss.of(*np.concatenate(parts, axis=1), dimensions[name]) for name, parts in values.items()}
 
-    def _clean(self, index):
+    def _clean(self, index: np.ndarray) -> dict[str, np.ndarray]:
         return _functions(self._logits[index], self._features[index])
 
-    def _mixed(self, first, second, ratio):
+    def _mixed(
+        self, first: np.ndarray, second: np.ndarray, ratio: np.ndarray
+    ) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
         chunks = np.split(np.arange(len(first)), range(self.batch_size, len(first), self.batch_size))
         crops = ((self.images.centre_crops(np.concatenate([first[rows], second[rows]])), rows) for rows in chunks)
         for both, rows in ahead(crops):
@@ -154,23 +164,23 @@ class Interpolation:
             share = paddle.to_tensor(ratio[rows].astype("float32")).reshape([-1, 1, 1, 1])
             yield share * at_first + (1 - share) * at_second, rows
 
-    def _forward(self, batch, bar):
+    def _forward(self, batch: paddle.Tensor, bar: tqdm) -> tuple[np.ndarray, np.ndarray]:
         outputs = self.network(batch)
         bar.update(len(batch))
         return outputs.logits.numpy(), outputs.features.numpy()
 
 
-def _functions(logits, features):
+def _functions(logits: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
     logits = logits.astype("float64")
     return {"softmax": softmax(logits, axis=1), "logits": logits, "features": features.astype("float64")}
 
 
-def _bar(total, title):
+def _bar(total: int, title: str) -> tqdm:
     return tqdm(total=total, desc=title, unit="image", disable=None, leave=False)
 
 
-def report(losses: dict[str, Loss], count: int, law: str) -> str:
-    """Return the losses over `count` pairs as a small table for a person."""
+def table(losses: dict[str, Loss], count: int, law: str) -> str:
+    """Return the losses over `count` pairs as a table for a person."""
     lines = [f"{f'{count} pairs, {law} ratio':>24}{'Eq. 1':>12}{'/ dimension':>12}{'norm':>12}{'relative':>12}"]
     for name, loss in losses.items():
         values = (loss.squared, loss.per_dimension, loss.norm, loss.relative)
@@ -181,30 +191,23 @@ def report(losses: dict[str, Loss], count: int, law: str) -> str:
 
 def draw(path: str | Path, curves: dict[str, list[dict[str, Loss]]]) -> None:
     """Draw the relative losses of each network of `curves` against the mixing ratio as a PNG."""
-    from matplotlib.figure import Figure  # takes half a second: only where a picture is drawn
-
-    figure = Figure(figsize=(9, 3.6 + 0.2 * len(curves)), layout="constrained")
-    for axes, name in zip(figure.subplots(1, 2), ("softmax", "features")):
-        for label, losses in curves.items():
-            values = [np.nan if loss[name].relative is None else loss[name].relative for loss in losses]
-            axes.plot(CURVE_RATIOS, values, marker="o", markersize=3, label=label.replace("$", r"\$"))
-        axes.set_xlabel("share of the first image")
-        axes.set_ylabel("relative interpolation loss")
-        axes.set_title(TITLES[name])
-        axes.grid(alpha=0.3)
-    figure.legend(handles=axes.lines, loc="outside lower center")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    with figures.figure(path, (9, 3.6 + 0.2 * len(curves))) as figure:
+        for axes, name in zip(figure.subplots(1, 2), ("softmax", "features")):
+            for label, losses in curves.items():
+                values = [np.nan if loss[name].relative is None else loss[name].relative for loss in losses]
+                axes.plot(CURVE_RATIOS, values, marker="o", markersize=3, label=figures.printable(label))
+            axes.set(xlabel="share of the first image", ylabel="relative interpolation loss", title=TITLES[name])
+            axes.grid(alpha=0.3)
+        figure.legend(handles=axes.lines, loc="outside lower center")
 
 
 def log(folder: Path, curve: list[dict[str, Loss]]) -> None:
-    """Write the relative losses of one network for VisualDL, in the place of what the folder had.
+    """Write the relative losses of one network for VisualDL in place of those in the folder.
 
-    What VisualDL calls the step is the share of the first image in percent.
+    The step in VisualDL is the share of the first image in percent.
     """
-    writer = open_writer(folder, 0, print)
+    visual = VisualLog(folder, 0, print)
     for ratio, losses in zip(CURVE_RATIOS, curve):
         values = {f"il/{name}": loss.relative for name, loss in losses.items() if loss.relative is not None}
-        writer = add(writer, round(100 * ratio), values, print)
-    if writer is not None:
-        writer.close()
+        visual.scalars(round(100 * ratio), values)
+    visual.close()

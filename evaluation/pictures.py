@@ -1,10 +1,9 @@
-"""Pictures of what a network said: contact sheets of images, and the confusion matrix."""
+"""Pictures of predictions: contact sheets of images, and the confusion matrix."""
 
 from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from evaluation import figures
 from utils.files import replacing
 
 BLUE, GREEN, RED = "#2f6db3", "#3a8f4f", "#c0392b"
@@ -27,7 +27,7 @@ class Tile(NamedTuple):
 
     Attributes:
         path: the image file.
-        name: what it was said to be.
+        name: its predicted class.
         share: the probability of that, 0 to 1, or NaN.
         note: a second, quieter line.
         colour: of the bar that shows `share`.
@@ -57,53 +57,42 @@ def contact_sheet(path: str | os.PathLike, title: str, tiles: Sequence[Tile]) ->
         page.save(temporary, format="PNG")
 
 
-def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, classes: Sequence[str]) -> None:
-    """Draw how often each true class (row) was taken for each class (column) as a PNG.
+def confusion_matrix(path: str | os.PathLike, matrix: np.ndarray, class_names: Sequence[str]) -> None:
+    """Draw a confusion matrix, true classes as rows and predicted ones as columns, as a PNG.
 
     Args:
         path: the file.
         matrix: numbers of images, [K, K].
-        classes: the K names, cut off after 40 letters; above 400 classes only every second, third ... is written.
+        class_names: the K names, cut off after 40 letters; above 400 classes only every second, third ... is shown.
     """
-    from matplotlib.figure import Figure  # takes half a second: only where a picture is drawn
-    from matplotlib.patches import Patch
-
-    count = len(classes)
+    count = len(class_names)
     cell = min(0.45, max(0.11, 10 / count), 44 / count)  # inches
-    points = min(9, max(0.11, cell) * 57)
+    side, points = max(3, count * cell), min(9, max(0.11, cell) * 57)
     places = range(0, count, math.ceil(count / 400))
-    names = [printable(classes[place]) for place in places]
+    digits = min(points, 100 * cell / len(str(matrix.max())))
+    names = [figures.printable(class_names[place]) for place in places]
     names = [name if len(name) <= _NAME else name[: _NAME - 1] + "…" for name in names]
-    margin = max(map(_font(100).getlength, names)) / 100 * points / 72  # inches: what the names take
-    names = [name.replace("$", r"\$") for name in names]
-    side = max(3, count * cell)
-    size = (side + margin + 0.7, side + margin + 1.2)
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(_shades(matrix), interpolation="nearest")
-    axes.set_xticks(places, names, rotation=90, fontsize=points)
-    axes.set_yticks(places, names, fontsize=points)
-    axes.set_xticks(np.arange(count - 1) + 0.5, minor=True)
-    axes.set_yticks(np.arange(count - 1) + 0.5, minor=True)
-    axes.grid(which="minor", color="#e4e4e4", linewidth=0.4)
-    axes.tick_params(which="both", length=0)
-    if count <= 40:
-        digits = min(points, 100 * cell / len(str(matrix.max())))
-        for row, column in zip(*matrix.nonzero()):
-            dark = matrix[row, column] > 0.4 * matrix[row].sum()
-            colour = _PAPER if dark else _INK
+    with figures.figure(path, (side, side), layout=None) as figure:
+        axes = figure.add_axes((0, 0, 1, 1))  # names and legend lie outside; the file is as large as all together
+        axes.imshow(_shades(matrix), interpolation="nearest")
+        axes.set_xticks(places, names, rotation=90, fontsize=points)
+        axes.set_yticks(places, names, fontsize=points)
+        axes.set_xticks(np.arange(count - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(count - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color="#e4e4e4", linewidth=0.4)
+        axes.tick_params(which="both", length=0)
+        for row, column in zip(*matrix.nonzero()) if count <= 40 else ():
+            colour = _PAPER if matrix[row, column] > 0.4 * matrix[row].sum() else _INK
             axes.text(column, row, matrix[row, column], ha="center", va="center", fontsize=digits, color=colour)
-    axes.set_xlabel("predicted class (columns)")
-    axes.set_ylabel("true class (rows)")
-    legend = [Patch(color=BLUE, label="right"), Patch(color=RED, label="wrong")]
-    figure.legend(handles=legend, loc="outside upper center", ncols=2, title="darker: a larger share of the row")
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a name in a script the font has not
-        figure.savefig(temporary, format="png", dpi="figure", bbox_inches="tight", pad_inches=0.15)
+        axes.set(xlabel="predicted class (columns)", ylabel="true class (rows)")
+        for name, colour in (("right", BLUE), ("wrong", RED)):
+            axes.plot([], [], "s", color=colour, label=name)
+        title = "darker: a larger share of the row"
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, title=title)
 
 
 def _shades(matrix: np.ndarray) -> np.ndarray:
-    """Return a colour for each cell: [K, K, 3] from white to blue on the diagonal, to red elsewhere."""
+    """Return the colours of the cells, [K, K, 3]: white to blue on the diagonal, white to red elsewhere."""
     from matplotlib.colors import to_rgb
 
     share = np.sqrt(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))  # a single image stays visible
@@ -111,17 +100,9 @@ def _shades(matrix: np.ndarray) -> np.ndarray:
     return 1 - share[:, :, None] * (1 - full)
 
 
-def printable(text: str) -> str:
-    """Return `text` on one line, without the bytes of a file name that are no UTF-8."""
-    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
-
-
-def _thumbnail(path) -> Image.Image:
+def _thumbnail(path: str | os.PathLike) -> Image.Image:
     with Image.open(path) as image:
-        whole = ImageOps.contain(image.convert("RGB"), (_THUMB, _THUMB), Image.Resampling.BICUBIC)
-    mount = Image.new("RGB", (_THUMB, _THUMB), _MOUNT)
-    mount.paste(whole, ((_THUMB - whole.width) // 2, (_THUMB - whole.height) // 2))
-    return mount
+        return ImageOps.pad(image.convert("RGB"), (_THUMB, _THUMB), Image.Resampling.BICUBIC, _MOUNT)
 
 
 def _caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:
@@ -138,12 +119,11 @@ def _caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """Return `text`, its end cut off where it is longer than `width` pixels."""
-    text = printable(text)
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
+    shown = text = figures.printable(text)
+    while text and font.getlength(shown) > width:
         text = text[:-1]
-    return text + "…"
+        shown = text + "…"
+    return shown
 
 
 @cache

@@ -1,63 +1,56 @@
-"""Score a network on an image set, every image once and all alike."""
+"""Score a network on a set of images, each counted once."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import paddle
 from paddle import nn
-from scipy.special import logsumexp
 from tqdm import tqdm
 
 from datasets.loader import Dataset
+from evaluation.metrics import METRICS
 from utils.distributed import SINGLE_PROCESS, Ranks
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network got right.
+    """The metrics of a network on some images.
 
     Attributes:
-        correct: images whose highest score is their class.
-        correct5: images whose class is among the five highest scores.
         count: images scored.
-        loss: mean cross-entropy over the images.
-        class_acc: mean over the classes of the top-1 accuracy on each, in percent; a class without images is left out.
+        values: each of `METRICS` by its name.
     """
 
-    correct: int
-    correct5: int
     count: int
-    loss: float
-    class_acc: float
+    values: dict[str, float]
 
     @property
     def acc1(self) -> float:
         """Top-1 accuracy in percent."""
-        return 100 * self.correct / self.count
+        return self.values["acc"]
 
     @property
-    def acc5(self) -> float:
-        """Top-5 accuracy in percent."""
-        return 100 * self.correct5 / self.count
+    def correct(self) -> int:
+        """Images whose highest logit is that of their class."""
+        return round(self.acc1 * self.count / 100)
 
-    def to_dict(self) -> dict:
-        """Return what a file of results keeps of it."""
-        losses = {"loss": self.loss, "class_acc": self.class_acc}
-        return {"count": self.count, "acc": self.acc1, "acc5": self.acc5, **losses}
+    def to_dict(self) -> dict[str, float]:
+        """Return the number of images and each metric by its name in a file of results."""
+        return {"count": self.count, **self.values}
 
     def __str__(self) -> str:
-        return (
-            f"top-1 {self.acc1:.2f} % ({self.correct}/{self.count})  top-5 {self.acc5:.2f} %  loss {self.loss:.4f}  "
-            f"mean per class {self.class_acc:.2f} %"
-        )
+        known = {"count": self.count, "correct": self.correct}
+        texts = (f"{METRICS[k].title} {METRICS[k].form.format(value=v, **known)}" for k, v in self.values.items())
+        return "  ".join(texts)
 
 
 @contextlib.contextmanager
-def eval_mode(network: nn.Layer):
-    """Put every layer of `network` in eval mode, and give each its own mode back in the end."""
+def eval_mode(network: nn.Layer) -> Iterator[None]:
+    """Put every layer of `network` in eval mode; restore the mode of each at the end."""
     modes = [(layer, layer.training) for layer in network.sublayers(include_self=True)]
     network.eval()
     try:
@@ -71,7 +64,7 @@ def eval_mode(network: nn.Layer):
 def predict(
     network: nn.Layer, images: Dataset, batch_size: int, title: str = "scoring", ranks: Ranks = SINGLE_PROCESS
 ) -> np.ndarray:
-    """Return the logits of every image in order, float32 [N, K], on every rank: each computes a share of them."""
+    """Return the logits of every image in order, float32 [N, K], on every rank; each rank computes a share of them."""
     share = -(-len(images) // ranks.count)
     own = range(len(images))[ranks.rank * share : (ranks.rank + 1) * share]
     rows = []
@@ -79,29 +72,19 @@ def predict(
         for batch, index in images.batches(batch_size, slice(own.start, own.stop)):
             rows.append(network(batch).logits.astype("float32"))
             bar.update(len(index))
-    if len(own) < share:  # the last share is short: filled up to be gathered, and cut off again
+    if len(own) < share:  # the last share is shorter: pad it for the gather, then cut the padding off
         rows.append(paddle.zeros([share - len(own), len(images.class_names)]))
     ranks.barrier()
     return ranks.gather(paddle.concat(rows))[: len(images)].numpy()
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
-    """Return the scores of `logits` [N, K] against `labels` [N]; of equal logits the first class counts as higher."""
-    highest = (-logits).argsort(axis=1, kind="stable")[:, :5]
-    hits = highest == labels[:, None]
-    losses = logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(len(labels)), labels]
-    images, right = np.bincount(labels), np.bincount(labels, weights=hits[:, 0])
-    return Scores(
-        correct=int(hits[:, 0].sum()),
-        correct5=int(hits.any(axis=1).sum()),
-        count=len(labels),
-        loss=float(losses.mean()),
-        class_acc=float(100 * (right[images > 0] / images[images > 0]).mean()),
-    )
+    """Return the scores of `logits` [N, K] against `labels` [N]."""
+    return Scores(len(labels), {name: metric.compute(logits, labels) for name, metric in METRICS.items()})
 
 
 def evaluate(
     network: nn.Layer, images: Dataset, batch_size: int, title: str = "scoring", ranks: Ranks = SINGLE_PROCESS
 ) -> Scores:
-    """Score `network` in eval mode on all of `images`; its training modes are left as they were."""
+    """Score `network` in eval mode on all of `images`; the modes of its layers are restored."""
     return score(predict(network, images, batch_size, title, ranks), images.labels)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import yaml
 
 from evaluation.interpolation import TITLES, Loss
+from evaluation.metrics import METRICS
 from reproduction.values import boolean, entries, mapping, numbers, options, text
 from utils.errors import UsageError
 
@@ -173,12 +174,12 @@ def _check(recipe: Recipe) -> None:
 
 def _measurable(scores: dict[str, dict]) -> list[str]:
     """Return the accepted origins of a measure: the numbers that `finetune.py` and `test.py` write."""
-    origins = ["last.acc", "last.acc5", "last.loss", "best.acc"]
+    found = [*(f"last.{each}" for each in METRICS), "best.acc"]
     for name, score in scores.items():
-        origins += [f"{name}.{each}" for each in ("acc", "acc5", "loss")]
+        found += [f"{name}.{each}" for each in METRICS]
         if score.get("il") == "true":
-            origins += [f"{name}.il.{each}.{form.name}" for each in TITLES for form in fields(Loss)]
-    return origins
+            found += [f"{name}.il.{each}.{form.name}" for each in TITLES for form in fields(Loss)]
+    return found
 
 
 def _read_published(recipe: Recipe, value: object) -> dict[tuple[Cell, str], tuple[str, str]]:

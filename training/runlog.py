@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gc
-import io
 import json
 import os
 import sys
@@ -17,7 +15,9 @@ from tqdm import tqdm
 
 from datasets import splits
 from datasets.batch import Batch
-from evaluation import curves
+from evaluation import curves, metrics
+from evaluation.error_analysis import csv_text
+from evaluation.scores import Scores
 from training.build import Run
 from training.options import AFFECTING, Options
 from training.summary import Summary
@@ -25,7 +25,7 @@ from utils.distributed import Ranks
 from utils.errors import UsageError
 from utils.files import lock, write_text
 
-COLUMNS = ("step", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "val_acc5")
+COLUMNS = ("step", "lr", "train_loss", "train_acc")  # then those of the metrics
 # options that nobody compares runs by, beside those that cannot change a result
 _NOT_COMPARED = {"name", "print_frequency", "eval_frequency", "batch_size_eval"}
 
@@ -66,7 +66,7 @@ class RunLog:
             for ending in (".csv", ".png"):  # of an earlier run
                 self.path(ending).unlink(missing_ok=True)
         self.rows = [row for row in read_rows(self.path(".csv")) if int(row["step"]) <= step] if step else []
-        self._visual = curves.open_writer(self.visual_dir, step, self.line)
+        self._visual = curves.VisualLog(self.visual_dir, step, self.line)
         self._shown = False
         self._bar = tqdm(total=self.total, initial=step, desc=self.run, unit="step", disable=None, dynamic_ncols=True)
         self._started, self._first = time.time(), step
@@ -104,24 +104,15 @@ class RunLog:
         self._last = {"step": step, "lr": lr, "train_loss": loss, "train_acc": accuracy}
         scalars = {"train_loss": loss, "train_acc": accuracy, "train/lr": lr, "time/images_per_second": rate}
         scalars.update({f"train/loss_{name}": value for name, value in parts.items()})
-        self._scalars(step, scalars)
+        self._visual.scalars(step, scalars)
 
-    def evaluation(self, step: int, scores, best: bool) -> None:
+    def evaluation(self, step: int, scores: Scores, best: bool) -> None:
         """Report the scores on the evaluation images, add them to the table, redraw the picture."""
-        self.line(
-            f"step {step}/{self.total}  evaluation: top-1 {scores.acc1:.2f} % ({scores.correct}/{scores.count})"
-            f"  top-5 {scores.acc5:.2f} %  loss {scores.loss:.4f}{'  (best so far)' if best else ''}"
-        )
-        values = {"val_loss": scores.loss, "val_acc": scores.acc1, "val_acc5": scores.acc5}
-        self.rows.append({**self._last, **values})
-        table = io.StringIO()
-        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.path(".csv"), table.getvalue())
+        self.line(f"step {step}/{self.total}  evaluation: {scores}{'  (best so far)' if best else ''}")
+        self.rows.append({**self._last, **metrics.table_cells(scores.values)})
+        write_text(self.path(".csv"), csv_text(self.rows, (*COLUMNS, *metrics.columns())))
         curves.draw(self.path(".png"), self.run, self.rows)
-        gc.collect()  # a figure refers to itself; old ones, left lying, come to 5 % of the memory
-        self._scalars(step, {"val_loss": scores.loss, "val_acc": scores.acc1, "val/acc5": scores.acc5})
+        self._visual.scalars(step, metrics.curve_points(scores.values))
 
     def mixed(self, step: int, batch: Batch, classes: Sequence[str]) -> None:
         """Show the first batch with mixed images that it is given, with their labels; no other one.
@@ -134,20 +125,19 @@ class RunLog:
         if batch.mix is None or self._shown:
             return
         images, targets = batch.images.numpy(), batch.targets.numpy()
-        self._visual = curves.add_images(self._visual, step, "train/mixed", images, targets, classes, self.line)
+        self._visual.image(step, "train/mixed", images, targets, classes)
         self._shown = True
 
     def summary(self, summary: Summary) -> None:
         """Write the run's summary, and for VisualDL the options that runs are compared by beside how it ended."""
         write_text(self.path(".json"), json.dumps(summary.to_dict(), indent=2) + "\n")
-        self._scalars(summary.best["step"], {"val/best_acc": summary.best["acc"]})
+        self._visual.scalars(summary.best["step"], {"val/best_acc": summary.best["acc"]})
         method = summary.options["method"]
         named = {"regularizer": summary.options["regularizer"], **method, **summary.options}
         shown = [name for name in named if name in method or (name in AFFECTING and name not in _NOT_COMPARED)]
         shown.sort(key=lambda name: name.endswith("_dir"))
         compared = {name: named[name] for name in shown if named[name] is not None}
-        metrics = ["val_acc", "val/best_acc", "val/acc5", "val_loss"]
-        self._visual = curves.add_options(self._visual, compared, metrics, self.line)
+        self._visual.options(compared, ["val/best_acc", *map(metrics.tag, metrics.METRICS)])
         self.line(str(summary))
 
     def close(self) -> None:
@@ -156,9 +146,6 @@ class RunLog:
             if file is not None:
                 with contextlib.suppress(Exception):
                     file.close()
-
-    def _scalars(self, step: int, values: dict[str, float]) -> None:
-        self._visual = curves.add(self._visual, step, values, self.line)
 
 
 class NullLog:

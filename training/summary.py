@@ -62,11 +62,10 @@ class Summary:
 def summarize(run: Run, scores: Scores, evaluation: Dataset, device: str) -> Summary:
     """Return the summary of a run after its last update, on which `evaluation` has `scores`."""
     options = run.options
-    last = {name: value for name, value in scores.to_dict().items() if name in ("acc", "acc5", "loss")}
     held_out = options.val_split is not None
     return Summary(
         run=options.run,
-        last={"step": options.max_iters, **last},
+        last={"step": options.max_iters, **scores.values},
         best=run.best,
         scored_on={"folder": str(evaluation.store.images.root), "images": len(evaluation), "held_out": held_out},
         samples_sha256=splits.listing(run.train)[1],

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+import visualdl
 from PIL import Image
 from visualdl import LogReader
 
@@ -22,42 +23,50 @@ def test_the_picture_is_drawn(tmp_path):
         assert image.size[0] > 800
 
 
+def written(folder, step, curve):
+    """Write `curve`, the values of each step, with a log that goes on after `step`."""
+    log = curves.VisualLog(folder, step, pytest.fail)
+    for place, values in curve.items():
+        log.scalars(place, values)
+    log.close()
+
+
 def test_a_resumed_curve_has_no_step_twice(tmp_path):
-    writer = curves.open_writer(tmp_path, 0, pytest.fail)
-    for step in (1, 2, 3, 4):
-        writer = curves.add(writer, step, {"train_loss": step / 10, "val/acc5": step}, pytest.fail)
-    writer.close()
-    writer = curves.open_writer(tmp_path, 2, pytest.fail)
-    for step in (3, 4, 5):
-        writer = curves.add(writer, step, {"train_loss": step / 10}, pytest.fail)
-    writer.close()
+    written(tmp_path, 0, {step: {"train_loss": step / 10, "val/acc5": step} for step in (1, 2, 3, 4)})
+    written(tmp_path, 2, {step: {"train_loss": step / 10} for step in (3, 4, 5)})
     assert points(tmp_path, "train_loss") == [(s, s / 10) for s in (1, 2, 3, 4, 5)]
     assert points(tmp_path, "val/acc5") == [(1, 1), (2, 2)]
-    curves.open_writer(tmp_path, 0, pytest.fail).close()
+    written(tmp_path, 0, {})
     assert (tmp_path / curves.VISUAL_FILE).stat().st_size < 100
 
 
 def test_a_torn_record_is_dropped(tmp_path):
-    writer = curves.add(curves.open_writer(tmp_path, 0, pytest.fail), 1, {"a": 1.0}, pytest.fail)
-    writer.close()
+    written(tmp_path, 0, {1: {"a": 1.0}})
     path = tmp_path / curves.VISUAL_FILE
     path.write_bytes(path.read_bytes() + b"\x50\0\0\0\0\0\0\0half")
-    curves.open_writer(tmp_path, 1, pytest.fail).close()
+    written(tmp_path, 1, {})
     assert points(tmp_path, "a") == [(1, 1.0)]
 
 
-def test_a_fault_in_visualdl_warns_once(tmp_path):
-    class Broken:
+def test_a_fault_in_visualdl_warns_once(tmp_path, monkeypatch):
+    class Broken(visualdl.LogWriter):
         def add_scalar(self, **_):
             raise RuntimeError("broken")
 
     warnings = []
-    writer = curves.add(Broken(), 1, {"a": 1.0}, warnings.append)
-    assert curves.add(writer, 2, {"a": 1.0}, warnings.append) is None
-    assert len(warnings) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(visualdl, "LogWriter", Broken)
+        log = curves.VisualLog(tmp_path / "run", 0, warnings.append)
+    for step in (1, 2):
+        log.scalars(step, {"a": 1.0})
+    log.close()
+    assert warnings == ["WARNING: no VisualDL curves from here on: broken"]
     (tmp_path / "file").write_text("")
-    assert curves.open_writer(tmp_path / "file", 0, warnings.append) is None
+    log = curves.VisualLog(tmp_path / "file", 0, warnings.append)
+    log.scalars(1, {"a": 1.0})
+    log.close()
     assert len(warnings) == 2
+    assert warnings[1].startswith("WARNING: no VisualDL curves: ")
 
 
 def test_a_panel_shows_the_images_in_their_colours_and_their_labels():
@@ -72,13 +81,13 @@ def test_a_panel_shows_the_images_in_their_colours_and_their_labels():
 
 
 def test_images_and_options_are_records_that_a_resumed_run_keeps(tmp_path):
-    writer = curves.open_writer(tmp_path, 0, pytest.fail)
+    log = curves.VisualLog(tmp_path, 0, pytest.fail)
     images, targets = np.zeros((9, 3, 8, 8), "float32"), np.eye(9, dtype="float32")
     for step in (2, 5):
-        writer = curves.add_images(writer, step, "train/mixed", images, targets, "abcdefghi", pytest.fail)
-    writer = curves.add_options(writer, {"lr": 0.5, "wd": 0, "cut": True, "of": "l2"}, ["val_acc"], pytest.fail)
-    writer.close()
-    curves.open_writer(tmp_path, 4, pytest.fail).close()
+        log.image(step, "train/mixed", images, targets, "abcdefghi")
+    log.options({"lr": 0.5, "wd": 0, "cut": True, "of": "l2"}, ["val_acc"])
+    log.close()
+    written(tmp_path, 4, {})
     reader = LogReader(file_path=str(tmp_path / curves.VISUAL_FILE))
     (panel,) = reader.get_data("image", "train/mixed")
     assert panel.id == 2

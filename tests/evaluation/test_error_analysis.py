@@ -1,4 +1,4 @@
-"""The report of a prediction set that was made by hand, and two networks compared."""
+"""The report of a prediction set that was made by hand."""
 
 import csv
 import math
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.special import softmax
-from scipy.stats import binom
 
 from datasets.cache import StreamedImages
 from datasets.folder import scan
@@ -130,54 +129,6 @@ def test_of_equal_pairs_the_first_comes_first():
         ("cat", "emu"),
         ("dog", "cat"),
     ]
-
-
-def two(only_a, only_b, both, neither):
-    """Return which images A and which B has right, with so many of each kind."""
-    return np.repeat([[1, 0, 1, 0], [0, 1, 1, 0]], [only_a, only_b, both, neither], axis=1).astype(bool)
-
-
-def test_mcnemar_by_hand():
-    result = error_analysis.compare(*two(only_a=1, only_b=8, both=60, neither=11))
-    assert (result.only_a, result.only_b, result.count) == (1, 8, 80)
-    assert result.p_value == pytest.approx(2 * (1 + 9) / 2**9)  # no or one head in nine, either side
-    assert result.difference == pytest.approx(100 * 7 / 80)
-    turned = error_analysis.compare(*two(only_a=8, only_b=1, both=60, neither=11))
-    assert turned.p_value == result.p_value
-    assert turned.difference == -result.difference
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_comparison_against_scipy_and_a_plain_bootstrap(seed):
-    rng = np.random.default_rng(seed)
-    skill = rng.random(300)
-    a, b = (rng.random(300) < skill * share for share in (0.9, 1.1))
-    result = error_analysis.compare(a, b)
-    first, second = int((a & ~b).sum()), int((b & ~a).sum())
-    assert result.p_value == pytest.approx(min(1, 2 * binom.cdf(min(first, second), first + second, 0.5)))
-    assert result.difference == pytest.approx(100 * (b.mean() - a.mean()))
-    drawn = rng.integers(0, 300, (20_000, 300))
-    wanted = np.percentile(100 * (b[drawn].mean(axis=1) - a[drawn].mean(axis=1)), [2.5, 97.5])
-    np.testing.assert_allclose([result.low, result.high], wanted, atol=0.4)  # one image is 0.33 points
-
-
-def test_the_interval_is_that_of_the_images(monkeypatch):
-    a, b = two(only_a=40, only_b=90, both=500, neither=370)
-    result = error_analysis.compare(a, b)
-    kinds = np.array([-1.0] * 40 + [1.0] * 90 + [0.0] * 870)
-    error = 100 * kinds.std() / math.sqrt(1000)
-    assert result.low == pytest.approx(result.difference - 1.96 * error, abs=0.1)
-    assert result.high == pytest.approx(result.difference + 1.96 * error, abs=0.1)
-    assert str(result).startswith("+5.00 points, 95 % interval +2.")
-    monkeypatch.setattr(error_analysis, "RESAMPLES", 20)  # so few that the seed shows
-    few = error_analysis.compare(a, b)
-    assert error_analysis.compare(a, b) == few
-    assert error_analysis.compare(a, b, seed=1) != few
-
-
-def test_two_that_are_right_on_the_same_images_do_not_differ():
-    result = error_analysis.compare(*two(only_a=0, only_b=0, both=3, neither=1))
-    assert (result.difference, result.low, result.high, result.p_value) == (0, 0, 0, 1)
 
 
 @pytest.mark.parametrize(

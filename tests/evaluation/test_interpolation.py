@@ -11,7 +11,7 @@ from datasets.folder import scan
 from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from evaluation import curves, interpolation
-from evaluation.interpolation import Interpolation, Loss, draw, pairs, report, squares
+from evaluation.interpolation import Interpolation, Loss, draw, pairs, squares, table
 from models import Outputs, build
 from tests.pictures import write_folder
 from utils.errors import DataError
@@ -215,7 +215,7 @@ def test_the_curve_is_the_losses_of_the_first_pairs_at_fixed_ratios(images, netw
 def test_outputs_that_are_all_equal_have_no_relative_loss(images):
     found = Interpolation(Toy(lambda x: x[:, :4] * 0), images, 4, 0).losses(repeats=1)
     assert found["features"] == Loss(0, 0, 0, None)
-    assert report(found, 12, "uniform").splitlines()[-1].split() == ["Feature-IL", "0", "0", "0", "-"]
+    assert table(found, 12, "uniform").splitlines()[-1].split() == ["Feature-IL", "0", "0", "0", "-"]
 
 
 def test_one_image_is_not_enough(images, network):
@@ -225,7 +225,7 @@ def test_one_image_is_not_enough(images, network):
 
 def test_the_table_names_every_number(images, network):
     found = Interpolation(network, images, 4, 0).losses(repeats=3)
-    lines = report(found, 36, "uniform").splitlines()
+    lines = table(found, 36, "uniform").splitlines()
     assert "36 pairs, uniform ratio" in lines[0]
     assert [line.split("  ")[-1].strip() for line in lines[1:]] == [f"{f.relative:.4g}" for f in found.values()]
     assert [line[:24].strip() for line in lines[1:]] == ["Label-IL, softmax", "Label-IL, logits", "Feature-IL"]

@@ -12,6 +12,7 @@ from visualdl import LogReader
 from visualdl.server import lib
 
 from datasets.batch import Batch, Mix
+from evaluation.scores import Scores
 from reproduction.scheduler import in_use
 from training.runlog import RunLog
 
@@ -72,7 +73,8 @@ SUMMARY = SimpleNamespace(best={"acc": 62.5, "step": 3}, options=OPTIONS, to_dic
 def test_runs_can_be_compared_by_options_and_final_accuracies(log, tmp_path):
     for step, accuracy in ((3, 62.5), (9, 50.0)):
         log.training(step, 0.01, {"loss": 1.0}, 40.0, 100.0)
-        log.evaluation(step, SimpleNamespace(acc1=accuracy, acc5=90.0, loss=0.75, correct=5, count=8), step == 3)
+        scores = Scores(8, {"acc": accuracy, "acc5": 90.0, "loss": 0.75, "class_acc": 60.0})
+        log.evaluation(step, scores, step == 3)
     log.summary(SUMMARY)
     (run,) = lib.get_hparam_list(LogReader(logdir=str(tmp_path / "visual")))
     assert list(run["hparams"]) == ["regularizer", "alpha", "lr", "amp", "keep_aspect"]
@@ -81,5 +83,6 @@ def test_runs_can_be_compared_by_options_and_final_accuracies(log, tmp_path):
         "val/best_acc": 62.5,
         "val/acc5": 90.0,
         "val_loss": 0.75,
+        "val/class_acc": 60.0,
     }
     assert run["hparams"]["alpha"] == pytest.approx(0.2)

@@ -1,0 +1,170 @@
+"""Images of files and folders labelled by one network, or by the mean of several."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import paddle
+from scipy.special import softmax
+from tqdm import tqdm
+
+from checkpoints import classifier
+from checkpoints.classifier import Trained
+from datasets.cache import workers
+from datasets.folder import EXTENSIONS, files_below
+from datasets.loader import ahead, crop, normalise
+from datasets.preprocess import Preprocess, decode
+from evaluation import pictures
+from evaluation.error_analysis import Ranking, csv_text, ranking_cells
+from utils.errors import DataError, WeightsError, names
+
+SHEET = 120  # images of a sheet at most
+
+Given = dict[str, bool]  # the images in order, and whether each was named on the command line
+Batch = tuple[list[str], list[DataError], dict[Preprocess, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The labels of some images.
+
+    Attributes:
+        paths: the images that could be read.
+        probabilities: of their classes, float64 [N, K].
+        rankings: the likeliest classes of each.
+        unreadable: how many images could not be read.
+    """
+
+    paths: list[str]
+    probabilities: np.ndarray
+    rankings: list[Ranking]
+    unreadable: int
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a script that made these."""
+        return DataError.exit_code if self.unreadable else 0
+
+
+def find(paths: Sequence[str]) -> Given:
+    """Return every image once, those of a folder sorted by path.
+
+    Raises:
+        DataError: a path does not exist, or a folder holds no image.
+    """
+    images: Given = {}
+    for path in paths:
+        if os.path.isdir(path):
+            for file in sorted(map(str, image_files(path, path))):
+                images.setdefault(file, False)
+        elif os.path.exists(path):
+            images[path] = True
+        else:
+            raise DataError(f"{path}: no such file or folder")
+    return images
+
+
+def image_files(folder: str, culprit: str) -> list[Path]:
+    """Return the images below `folder`.
+
+    Raises:
+        DataError: there is none; the message begins with `culprit`.
+    """
+    found = [file for file in files_below(folder) if file.name.lower().endswith(EXTENSIONS)]
+    if not found:
+        raise DataError(f"{culprit}: no images in it; known are {' '.join(EXTENSIONS)}")
+    return found
+
+
+def load(checkpoints: Sequence[str], arch: str | None = None, image_size: int | None = None) -> list[Trained]:
+    """Return the networks.
+
+    Raises:
+        WeightsError: a file is absent, damaged or refused, or its classes are not those of the first.
+    """
+    models = [classifier.load(path, arch, image_size) for path in checkpoints]
+    first = class_names(models[0])
+    for path, model in zip(checkpoints, models):
+        others = class_names(model)
+        if others != first:
+            odd = sorted({*first} ^ {*others}) or ["the same in another order"]
+            raise WeightsError(f"{path}: not the classes of {checkpoints[0]}: {names(odd)}")
+    return models
+
+
+def class_names(model: Trained) -> list[str]:
+    """Return the names of the outputs: their numbers, from 0, where the checkpoint has no names."""
+    return model.class_names or [str(label) for label in range(model.width)]
+
+
+@paddle.no_grad()
+def label(models: list[Trained], images: Given, batch_size: int) -> tuple[list[str], np.ndarray]:
+    """Return the images that could be read, and the mean of the networks' probabilities, float64 [N, K].
+
+    An image of a folder that cannot be read is left out with one line of warning.
+
+    Raises:
+        DataError: an image named on the command line cannot be read, or none can.
+    """
+    paths, rows = [], []
+    with tqdm(total=len(images), desc="labelling", unit="image", disable=None, leave=False) as bar:
+        for batch, failures, crops in ahead(_read(models, images, batch_size)):
+            for failure in failures:
+                tqdm.write(f"WARNING: {failure}", file=sys.stderr)
+            if batch:
+                logits = [model.network(normalise(crops[model.preprocess])).logits.numpy() for model in models]
+                rows.append(np.mean([softmax(each.astype("float64"), axis=1) for each in logits], axis=0))
+                paths += batch
+            bar.update(len(batch) + len(failures))
+    if not paths:
+        raise DataError(f"none of the {len(images)} images can be read")
+    return paths, np.concatenate(rows)
+
+
+def _read(models: list[Trained], images: Given, batch_size: int) -> Iterator[Batch]:
+    """Yield the paths of a batch, the failures in it, and its centre crops by how they were resized."""
+    resizes = list(dict.fromkeys(model.preprocess for model in models))
+
+    def attempt(path: str) -> list[np.ndarray] | DataError:
+        try:
+            return [decode(path, resize) for resize in resizes]
+        except DataError as failure:
+            if images[path]:
+                raise
+            return failure
+
+    order = list(images)
+    with ThreadPoolExecutor(workers()) as pool:
+        for start in range(0, len(order), batch_size):
+            paths = order[start : start + batch_size]
+            results = dict(zip(paths, pool.map(attempt, paths)))
+            failures = [result for result in results.values() if isinstance(result, DataError)]
+            read = {path: result for path, result in results.items() if isinstance(result, list)}
+            columns = zip(resizes, zip(*read.values()))
+            yield list(read), failures, {resize: crop(list(pixels), resize.image_size) for resize, pixels in columns}
+
+
+def table(paths: list[str], rankings: list[Ranking], form: str) -> str:
+    """Return path, classes and probabilities of each image as text in the form "csv" or "json"."""
+    if form == "json":
+        entries = [
+            {"path": path, "top": [{"class": name, "probability": round(p, 6)} for name, p in ranking]}
+            for path, ranking in zip(paths, rankings)
+        ]
+        return json.dumps(entries, indent=2) + "\n"
+    return csv_text([{"path": path, **ranking_cells(ranking)} for path, ranking in zip(paths, rankings)])
+
+
+def draw(file: str | os.PathLike, paths: list[str], rankings: list[Ranking]) -> None:
+    """Draw the contact sheet; of more than `SHEET` images so many, evenly spread."""
+    shown = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), SHEET)).round().astype(int))
+    title = f"{len(shown)} of {len(paths)} images" if len(shown) < len(paths) else f"{len(paths)} images"
+    tiles = [pictures.Tile(paths[i], *rankings[i][0], "/".join(Path(paths[i]).parts[-2:])) for i in shown]
+    pictures.contact_sheet(file, title, tiles)

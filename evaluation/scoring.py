@@ -1,0 +1,110 @@
+"""Checkpoints scored on a folder of images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from paddle import nn
+
+from checkpoints import classifier
+from checkpoints.classifier import Trained
+from datasets.cache import StreamedImages
+from datasets.folder import same_classes
+from datasets.loader import Dataset
+from datasets.preprocess import Preprocess
+from datasets.splits import decode_once
+from evaluation.comparison import Answers
+from evaluation.scores import Scores, predict, score
+from utils.errors import DataError
+
+BATCH_SIZE_EVAL = 8  # the reference's
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A checkpoint scored on a folder.
+
+    Attributes:
+        path: the checkpoint.
+        network: in eval mode.
+        images: labelled in the order of the network's outputs.
+        logits: for each image, float32 [N, K].
+        scores: the metrics.
+        batch_size: images scored at a time.
+        seconds: spent on scoring.
+    """
+
+    path: str
+    network: nn.Layer
+    images: Dataset
+    logits: np.ndarray
+    scores: Scores
+    batch_size: int
+    seconds: float
+
+    @property
+    def answers(self) -> Answers:
+        """Which images it classifies correctly."""
+        return Answers(self.path, self.images, self.logits.argmax(axis=1) == self.images.labels)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.scores}  {self.seconds:.1f} s"
+
+
+def score_checkpoints(
+    paths: Sequence[str],
+    store_of: Callable[[Preprocess], StreamedImages],
+    batch_size: int | None = None,
+    arch: str | None = None,
+    image_size: int | None = None,
+) -> Iterator[Scored]:
+    """Score one checkpoint after the other, each image once.
+
+    Args:
+        paths: the checkpoints.
+        store_of: returns the images of the folder, resized as a checkpoint asks.
+        batch_size: images scored at a time; None for the number used in training.
+        arch, image_size: of checkpoints of the reference, as for `classifier.load`.
+
+    Raises:
+        DataError: an image cannot be read, or the folder does not have the checkpoint's classes.
+        WeightsError, UsageError: as `classifier.load`.
+    """
+    stores: dict[Preprocess, StreamedImages] = {}
+    for path in paths:
+        model = classifier.load(path, arch, image_size)
+        if model.preprocess not in stores:
+            stores[model.preprocess] = store_of(model.preprocess)
+        images = labelled(stores[model.preprocess], model, path)
+        decode_once(images, "decoding the test images")
+        size = batch_size or model.batch_size_eval or BATCH_SIZE_EVAL
+        began = time.perf_counter()
+        logits = predict(model.network, images, size)
+        scores = score(logits, images.labels)
+        yield Scored(path, model.network, images, logits, scores, size, time.perf_counter() - began)
+
+
+def labelled(store: StreamedImages, model: Trained, path: str) -> Dataset:
+    """Return the images of the folder of `store`, labelled in the order of the network's outputs.
+
+    Raises:
+        DataError: the folder does not have the checkpoint's classes.
+    """
+    folder = store.images
+    if model.class_names is not None:
+        same_classes(folder, model.class_names, "--test_dir", path, or_more=model.sampled)
+        others = len(folder.class_names) - model.width
+        if others:
+            print(f"{path}: {others} classes of {folder.root} are not among the checkpoint's {model.width}: left out")
+    elif len(folder.class_names) != model.width:
+        raise DataError(f"--test_dir {folder.root}: {len(folder.class_names)} classes, {path} has {model.width}")
+    return Dataset.of(store, model.class_names or folder.class_names)
+
+
+def spread(accuracies: Sequence[float]) -> str:
+    """Return a line with the range of the top-1 accuracies of several checkpoints, in percent."""
+    low, middle, high = np.percentile(accuracies, [0, 50, 100])
+    return f"top-1 of {len(accuracies)} checkpoints: min {low:.2f} %, median {middle:.2f} %, max {high:.2f} %"

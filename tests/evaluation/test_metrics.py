@@ -1,0 +1,93 @@
+"""Metrics against NumPy, and a new one found wherever metrics are written."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+import test as scoring_script
+from evaluation import metrics
+from evaluation.metrics import METRICS, Metric
+from evaluation.scores import score
+from reproduction import recipes
+from tests.pictures import write_folder
+from tests.toy_checkpoints import write_checkpoint
+from utils.errors import UsageError
+
+CLASSES = ["cat", "dog", "emu"]
+TODAY = ("acc", "acc5", "loss", "class_acc")
+
+
+def test_every_metric_of_given_logits():
+    logits = np.log([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]).astype("float32")
+    values = score(logits, np.array([0, 0, 0, 2])).values
+    assert list(values) == list(METRICS) == list(TODAY)
+    assert values["acc"] == 75
+    assert values["acc5"] == 100
+    assert values["loss"] == pytest.approx(-np.log([0.6, 0.2, 0.7, 0.8]).mean(), rel=1e-6)
+    assert values["class_acc"] == pytest.approx(100 * (2 / 3 + 1) / 2)
+    assert [metric.higher_is_better for metric in METRICS.values()] == [True, True, False, True]
+
+
+def test_of_equal_logits_the_first_class_is_higher():
+    hits = metrics.hits(np.array([[1.0, 1.0, 0.0]] * 3), np.array([0, 1, 2]), 1)
+    assert hits.tolist() == [True, False, False]
+
+
+def test_the_line_names_every_metric():
+    scores = score(np.zeros((12, 2), "float32"), np.repeat([0, 1], 6))
+    assert str(scores) == "top-1 50.00 % (6/12)  top-5 100.00 %  loss 0.6931  mean per class 50.00 %"
+    assert (scores.acc1, scores.correct, scores.count) == (50, 6, 12)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 5794, 49999])
+def test_the_number_of_correct_images_is_exact(count):
+    for correct in {0, 1, count // 3, count - 1, count}:
+        labels = (np.arange(count) >= correct).astype("int64")
+        scores = score(np.tile([[1.0, 0.0]], (count, 1)), labels)
+        assert scores.correct == correct
+        assert scores.acc1 == 100 * correct / count
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A metric of one line: the share of images whose highest logit is positive."""
+    metric = Metric(lambda logits, labels: float((logits.max(axis=1) > 0).mean()), "positive", "{value:.3f} of {count}")
+    monkeypatch.setitem(METRICS, "positive", metric)
+
+
+def test_a_new_metric_is_in_the_line_and_the_file_of_test_py(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_checkpoint("a.pdparams", CLASSES)
+    write_folder(tmp_path / "images", CLASSES, count=2)
+    flags = "--ckpts a.pdparams --test_dir images --gpu -1 --cache off --json a.json"
+    (result,) = scoring_script.main(flags.split())
+    assert json.loads((tmp_path / "a.json").read_text()) == [result]
+    assert list(result) == ["path", "test_dir", "count", *TODAY, "positive"]
+    assert f"  positive {result['positive']:.3f} of 6  " in capsys.readouterr().out
+
+
+def test_a_new_metric_is_a_measure_of_recipes(toy, tmp_path):
+    content = {
+        "datasets": {"pets": {"folder": "pets"}},
+        "protocols": {"all": {}},
+        "methods": {"l2": {"options": {"regularizer": "l2"}}},
+        "scores": {"final": {"images": "test"}},
+    }
+    for name in (*TODAY, "positive"):
+        for source in ("last", "final"):
+            content["measures"] = {"m": {"from": f"{source}.{name}"}}
+            (tmp_path / "a.yaml").write_text(yaml.safe_dump(content))
+            recipe = recipes.load(tmp_path / "a.yaml")
+            assert recipe.measures["m"]["from"] == f"{source}.{name}"
+    METRICS.pop("positive")
+    with pytest.raises(UsageError, match=r"accepted are last\.acc, last\.acc5, last\.loss"):
+        recipes.load(tmp_path / "a.yaml")
+
+
+def test_a_new_metric_has_a_column_and_a_curve(toy):
+    assert metrics.columns() == ["val_loss", "val_acc", "val_acc5", "val_class_acc", "val_positive"]
+    values = dict.fromkeys(METRICS, 1.0)
+    assert sorted(metrics.table_cells(values)) == sorted(metrics.columns())
+    assert [*metrics.curve_points(values)] == ["val_acc", "val/acc5", "val_loss", "val/class_acc", "val/positive"]

@@ -1,0 +1,26 @@
+from PIL import Image
+
+from evaluation import prediction
+from tests.pictures import picture, write_odd_folder
+
+
+def test_files_and_folders_are_found_once_and_hidden_ones_not_at_all(tmp_path):
+    root = write_odd_folder(tmp_path / "odd")
+    (tmp_path / "photo").write_bytes((root / "plain" / "alpha.png").read_bytes())
+    named = str(root / "plain" / "alpha.png")
+    found = prediction.find([str(tmp_path / "photo"), named, str(root)])
+    assert list(found)[:2] == [str(tmp_path / "photo"), named]
+    assert len(found) == 9
+    assert sum(found.values()) == 2
+    assert not any("/." in path or path.endswith("notes.txt") for path in list(found)[2:])
+    assert list(found)[2:] == sorted(list(found)[2:])
+
+
+def test_a_large_sheet_shows_a_part(tmp_path):
+    paths = []
+    for number in range(prediction.SHEET + 30):
+        paths.append(str(tmp_path / f"{number:03d}.png"))
+        picture(number, size=(8, 8)).save(paths[-1])
+    prediction.draw(tmp_path / "sheet.png", paths, [[("cat", 0.9)]] * len(paths))
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (18 + 10 * 178, 58 + 12 * 224)
