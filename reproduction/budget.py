@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -17,13 +16,16 @@ from pathlib import Path
 
 import paddle
 
+from datasets.batch import Batch
 from datasets.folder import scan
 from evaluation.scores import eval_mode
 from models import build
 from regularizers import Regularizer
-from regularizers.losses import cross_entropy
 from reproduction.runs import Run
+from training.meter import Meter
 from training.optimizer import Optimizer
+from training.options import Options
+from training.step import train_step
 from utils import device
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,7 +52,7 @@ class Times:
     start: float
     megabytes: float
 
-    def run(self, options: argparse.Namespace, images: int, scores: int) -> float:
+    def run(self, options: Options, images: int, scores: int) -> float:
         """Return the seconds of a run with `options` that scores `images`, and of `scores` calls of `test.py`."""
         evaluations = -(-options.max_iters // options.eval_frequency)
         scoring = (evaluations + scores) * images * self.image
@@ -122,14 +124,13 @@ def time_network(arch: str, image_size: int, batch_size: int, batch_size_eval: i
     most = MAX_IMAGES_ON_CPU if paddle.get_device() == "cpu" else batch_size + batch_size_eval
     count, count_eval = min(batch_size, most), min(batch_size_eval, most)
     network = build(arch, NUM_CLASSES)
-    optimizer = Optimizer(network, Regularizer(), lr=0.01, wd=1e-4, cls_lambda=0.0, head_lr_mult=1.0, lr_drop=1)
-    targets = paddle.full([count, NUM_CLASSES], 1 / NUM_CLASSES)
+    plain = Regularizer()
+    optimizer = Optimizer(network, plain, lr=0.01, wd=1e-4, cls_lambda=0.0, head_lr_mult=1.0, lr_drop=1)
     images = paddle.zeros([max(count, count_eval), 3, image_size, image_size])
+    batch = Batch(images[:count], paddle.full([count, NUM_CLASSES], 1 / NUM_CLASSES), paddle.arange(count))
 
     def update() -> None:
-        optimizer.backward(cross_entropy(network(images[:count]).logits, targets))
-        optimizer.sync_gradients()
-        optimizer.step()
+        train_step(network, plain, optimizer, Meter(), batch, 0)
         network.head.weight.numpy()  # waits for the GPU
 
     @paddle.no_grad()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import os
@@ -13,7 +12,8 @@ from pathlib import Path
 from datasets.folder import scan
 from datasets.subsets import subset
 from reproduction.recipes import Cell, Recipe, digest
-from training import embedded, options
+from training import embedded
+from training.options import Options
 
 CACHE_DIR = "./cache"  # the default of finetune.py
 
@@ -121,14 +121,14 @@ class Run:
             commands[name] = ["test.py", *_words(flags)], product
         return commands
 
-    def parsed(self) -> argparse.Namespace:
+    def parsed(self) -> Options:
         """Return its options as `finetune.py` reads them.
 
         Raises:
             UsageError: an option is invalid.
             WeightsError: a weight file is missing.
         """
-        return _options(self._flags())
+        return Options.from_flags(self._flags())
 
     def state(self) -> str:
         """Return "finished", "interrupted" or "new"."""
@@ -166,7 +166,7 @@ class Run:
         if target.exists():
             return
         flags = {flag: value for flag, value in self._flags().items() if not flag.startswith("sampl")}
-        selection = _options({**flags, **self.recipe.sampling(self.cell)})
+        selection = Options.from_flags({**flags, **self.recipe.sampling(self.cell)})
         images = scan(selection.train_dir)
         chosen, _ = subset(
             images,
@@ -183,10 +183,6 @@ class Run:
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             (partial / path).symlink_to((images.root / path).resolve())
         os.replace(partial, target)
-
-
-def _options(flags: dict[str, str]) -> argparse.Namespace:
-    return options.parse(_words(flags))
 
 
 def _words(flags: dict[str, str]) -> list[str]:
