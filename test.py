@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> None:
     for path in options.ckpts:
         model = classifier.load(path, options.model_arch, options.image_size)
         if model.preprocess not in stores:
-            stores[model.preprocess] = store_of(found, model.preprocess, options)
+            stores[model.preprocess] = store_of(found, model.preprocess, options.cache, options.cache_dir)
         images = image_set(stores[model.preprocess], model, path)
         decode_once(images, "decoding the test images")
         batch_size = options.batch_size_eval or model.batch_size_eval or BATCH_SIZE_EVAL

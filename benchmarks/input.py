@@ -119,7 +119,7 @@ def first_pass(folder: Path, cores: list[int]) -> None:
 
 def _crops(images, batch_size):
     # private: what `training_batches` normalises and uploads
-    return loader._augmented(images, batch_size, SEED, 0, slice(None))
+    return loader._augmented(images, batch_size, SEED, 0)
 
 
 def rate(endless: Iterator, options) -> float:

@@ -171,7 +171,7 @@ class Run:
             images,
             self.seed,
             rate=asked.sample_rate,
-            classes=asked.sample_classes,
+            class_spec=asked.sample_classes,
             total=asked.sample_total,
             sampling=asked.sampling,
             listed=asked.sample_list,

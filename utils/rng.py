@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import paddle
 
-PURPOSES = ("order", "crop", "mix", "head", "layers", "attention", "relationship", "pairs", "split", "mask")
+PURPOSES = ("order", "crop", "mix", "head", "layers", "attention", "relationship", "pairs", "split", "mask", "augment")
 
 
 def generator(seed: int, purpose: str, *position: int) -> np.random.Generator:
