@@ -1,4 +1,4 @@
-"""Decode once: the decoded, resized images of a folder as one flat uint8 file that later epochs and runs map.
+"""Decode once: the decoded, resized images of a folder in one flat uint8 file that later epochs and runs map.
 
 The resize is deterministic, so crops from the file are bit-identical to decoding again. The file is sparse and filled
 on demand. A second file holds one checksum per image: an image whose checksum does not match is decoded again, so an
@@ -29,12 +29,12 @@ T = TypeVar("T")
 
 
 def workers() -> int:
-    """Return how many images are decoded at a time: Pillow works outside the interpreter's lock, so one per core."""
+    """Return the number of decoding threads: one per core, as Pillow releases the interpreter's lock."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class StreamedImages:
-    """Images that are decoded each time they are asked for: for folders larger than the disk.
+    """Images that are decoded at each access: for folders larger than the disk.
 
     Args:
         images: every image of a folder.
@@ -49,7 +49,7 @@ class StreamedImages:
         """Return the images at `positions` of the folder, uint8 [H, W, 3] each.
 
         Raises:
-            DataError: one cannot be read.
+            DataError: an image cannot be read.
         """
         return list(self._pool.map(self._decode, positions))
 
@@ -85,7 +85,7 @@ class CachedImages(StreamedImages):
     Args:
         images: every image of a folder.
         preprocess: the resize.
-        cache_dir: where the file goes; its name is a fingerprint of names, sizes, times and resize.
+        cache_dir: folder of the cache; a file's name is a fingerprint of names, sizes, times and resize.
     """
 
     def __init__(self, images: ImageFolder, preprocess: Preprocess, cache_dir: Path):
@@ -138,7 +138,7 @@ class CachedImages(StreamedImages):
     def _size(self, position: int) -> tuple[int, int]:
         try:
             return size_after_resize(self._path(position), self.preprocess)
-        except DataError:  # an error only if it is asked for
+        except DataError:  # an error only if the image is needed
             return 0, 0
 
 
@@ -152,10 +152,10 @@ def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:
 
 
 def fingerprint(images: ImageFolder, preprocess: Preprocess) -> str:
-    """Return a hexadecimal digest of what the decoded pixels of `images` depend on.
+    """Return a hexadecimal digest of everything that the decoded pixels of `images` depend on.
 
     Raises:
-        DataError: a file is gone since the folder was scanned.
+        DataError: a file was removed after the folder was scanned.
     """
     value = hashlib.sha256(f"{FORMAT} {preprocess.resize_size} {preprocess.keep_aspect}".encode())
     for path in images.paths:
@@ -168,7 +168,7 @@ def fingerprint(images: ImageFolder, preprocess: Preprocess) -> str:
 
 
 def _checksum(pixels: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(pixels)) or 1  # 0 means that there is none
+    return zlib.crc32(np.ascontiguousarray(pixels)) or 1  # 0 means: not decoded
 
 
 def _write(path: Path, data: bytes | memoryview, offset: int) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
-import queue
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import paddle
@@ -20,6 +21,8 @@ from utils.rng import generator
 
 SCALE = (1 / (255 * np.array(STD, dtype="float32"))).reshape(3, 1, 1)
 SHIFT = (np.array(MEAN, dtype="float32") / np.array(STD, dtype="float32")).reshape(3, 1, 1)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -146,37 +149,13 @@ def _normalised_there(crops: np.ndarray) -> paddle.Tensor:
     return images * paddle.to_tensor(SCALE) - paddle.to_tensor(SHIFT)
 
 
-def ahead(items: Iterator, depth: int = 2) -> Iterator:
+def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
     """Yield `items`, computed up to `depth` ahead in a thread; an exception of the thread is raised here."""
-    ready: queue.Queue = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(entry: tuple[object, BaseException | None]) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                pass
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((None, StopIteration()))
-        except BaseException as error:  # handed over: the main thread reports it
-            put((None, error))
-
-    threading.Thread(target=work, daemon=True).start()
+    pool, end = ThreadPoolExecutor(1), object()
+    pending = collections.deque(pool.submit(next, items, end) for _ in range(depth))
     try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
+        while (item := pending.popleft().result()) is not end:
+            pending.append(pool.submit(next, items, end))
             yield item
     finally:
-        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -74,17 +74,17 @@ def decode_once(images: Dataset, title: str) -> None:
     """Decode the images that are not in the cache yet, so that later reads are gathers; do nothing without a cache.
 
     Raises:
-        DataError: images that cannot be read, the first of them with its reason.
+        DataError: naming the unreadable images, the first of them with its reason.
     """
     if isinstance(images.store, CachedImages):
         _refuse(images, images.store.prepare(images.positions, title))
 
 
 def without_unreadable(images: Dataset, title: str) -> tuple[Dataset, list[str]]:
-    """Decode the training images; return those that can be read, and a line for each of the others.
+    """Decode the training images; return the readable ones, and one line for each of the others.
 
     Raises:
-        DataError: none can be read.
+        DataError: no image is readable.
     """
     failures = images.store.prepare(images.positions, title)
     readable = [position for position in images.positions.tolist() if position not in failures]

@@ -1,8 +1,8 @@
 """Subsets of a training folder: which classes, and which images of each.
 
-The stratified subsets are nested (15 % within 30 % within 50 %), and an image's place depends on nothing but the seed,
-its class and the names in its class folder: not on the file system, nor on which other classes are chosen. The authors'
-rule, one shuffle over all images whatever their class, is kept beside it.
+Stratified subsets are nested (15 % within 30 % within 50 %), and the rank of an image depends only on the seed, its
+class and the names in its class folder: not on the file system or on the other classes. The authors' rule, one shuffle
+over all images regardless of class, is available too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def pick_classes(num_classes: int, kept: int, seed: int) -> list[int]:
 
 
 def ordered(positions: list[int], class_id: int, seed: int) -> list[int]:
-    """Return the positions of one class, sorted by path, in the one order of which every subset is a prefix."""
+    """Return the positions of one class in the random order of which every subset is a prefix."""
     return [positions[i] for i in np.random.RandomState([seed, class_id]).permutation(len(positions))]
 
 
@@ -79,9 +79,8 @@ def subset(
     """Choose training images.
 
     Args:
-        images: every image of the training folder.
-        seed: of the draw.
-        rate: percent of the images of each class (stratified) or of all images (author).
+        images, seed: every image of the training folder; the seed of the draw.
+        rate: percent of each class (stratified) or of all images (author).
         class_spec: how many classes, in the form that `class_count` accepts.
         total: how many images in all.
         sampling: "stratified" or "author".
@@ -91,16 +90,12 @@ def subset(
         The sorted positions in `images`, int64, and the names of the chosen classes, sorted.
 
     Raises:
-        UsageError: options that contradict one another or ask for more than there is.
-        DataError: a listed path that the folder does not hold.
+        UsageError, DataError: contradictory options, more than there is, or a path that is not in the folder.
     """
     class_ids = list(range(len(images.class_names)))
     if class_spec is not None:
         class_ids = pick_classes(len(class_ids), class_count(class_spec, len(class_ids)), seed)
-    if sum(option is not None for option in (rate, total, listed)) > 1:
-        raise UsageError("--sample_rate, --sample_total and --sample_list: give one of them")
-    if sampling == "author" and rate is None:
-        raise UsageError("--sampling author needs --sample_rate")
+    _refuse_contradictions(rate, total, sampling, listed)
     groups = {c: np.flatnonzero(images.labels == c).tolist() for c in sorted(class_ids)}
     chosen = available = [position for group in groups.values() for position in group]
     if listed is not None:
@@ -112,6 +107,13 @@ def subset(
     elif rate is not None:
         chosen = by_rate(groups, rate, seed)
     return np.array(sorted(chosen), dtype="int64"), [images.class_names[c] for c in groups]
+
+
+def _refuse_contradictions(rate: int | None, total: int | None, sampling: str, listed: str | None) -> None:
+    if sum(option is not None for option in (rate, total, listed)) > 1:
+        raise UsageError("--sample_rate, --sample_total and --sample_list: give one of them")
+    if sampling == "author" and rate is None:
+        raise UsageError("--sampling author needs --sample_rate")
 
 
 def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:
