@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         reports = dict.fromkeys(reports, options.report)
     results, answers, curves = {}, {}, {}
     reference = options.model_arch, options.image_size
-    stores = partial(store_of, folder, options=options)
+    stores = partial(store_of, folder, cache=options.cache, cache_dir=options.cache_dir)
     for scored in score_checkpoints(options.ckpts, stores, options.batch_size_eval, *reference):
         print(scored, flush=True)
         result = {"path": scored.path, "test_dir": options.test_dir, **scored.scores.to_dict()}

@@ -121,7 +121,7 @@ def first_pass(folder: Path, cores: list[int]) -> None:
 
 def _crops(images: loader.Dataset, batch_size: int) -> Iterator:
     # private: what `training_batches` normalises and uploads
-    return loader._augmented(images, batch_size, SEED, 0, slice(None))
+    return loader._augmented(images, batch_size, SEED, 0)
 
 
 def rate(endless: Iterator, options: argparse.Namespace) -> float:

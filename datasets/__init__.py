@@ -1,1 +1,1 @@
-"""From folders and archives of images to batches."""
+"""Data: folders and archives of images, decoded, augmented and batched."""

@@ -1,4 +1,4 @@
-"""Tar archives and folders of files, read without trusting the names in them."""
+"""Tar archives and folders, read without trusting the names in them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _BLOCK = 1 << 20
 
 @contextlib.contextmanager
 def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
-    """Open a .tar or .tar.gz file and yield its files, name and content, once and in their order.
+    """Open a .tar or .tar.gz file and yield an iterator over its regular files, (name, content), in their order.
 
-    Nothing is unpacked by its name: the caller says where a content goes. What is no plain file is passed over.
+    Nothing is unpacked under its name in the archive: the caller decides where its content goes.
 
     Raises:
-        DataError: the archive is no tar archive, damaged or cut short, which may show only in the `with` block; or a
+        DataError: the file is not a tar archive, damaged or truncated, which may show only in the `with` block; or a
             member is absolute, leads out of the archive's folder, links out of it, or is a device or a pipe.
     """
     with open(path, "rb") as file:
@@ -40,17 +40,17 @@ def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
             try:
                 with _open(path, content) as tar:
                     yield _files(path, tar)
-                while zipped and content.read(_BLOCK):  # the checksum stands at the very end
+                while zipped and content.read(_BLOCK):  # the checksum is at the very end
                     pass
             except _DAMAGE as error:
-                raise DataError(f"{path} is damaged or cut short: {error}") from None
+                raise DataError(f"{path} is damaged or truncated: {error}") from None
 
 
 def _open(path: Path, content: IO[bytes]) -> tarfile.TarFile:
     try:
         return tarfile.open(fileobj=content, mode="r|", bufsize=_BLOCK, encoding="utf-8", errors="surrogateescape")
     except tarfile.ReadError:
-        raise DataError(f"{path} is no tar archive; accepted are .tar, .tar.gz and the folder it unpacks to") from None
+        raise DataError(f"{path} is not a tar archive; accepted are .tar, .tar.gz and the unpacked folder") from None
 
 
 def _files(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
@@ -65,7 +65,7 @@ def _files(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
 
 def _danger(member: tarfile.TarInfo) -> str:
     if _leaves(member.name):
-        return "leads out of the folder it would be unpacked in"
+        return "leads out of the folder that it would be unpacked in"
     if member.issym() and _leaves(posixpath.join(posixpath.dirname(member.name), member.linkname)):
         return f"is a symbolic link out of the archive, to {member.linkname}"
     if member.islnk() and _leaves(member.linkname):
@@ -79,10 +79,7 @@ def _leaves(name: str) -> bool:
 
 
 def folder_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the files below `folder`, name in it and path, sorted.
-
-    Links are followed; hidden names, links to nothing and what is no plain file are passed over.
-    """
+    """Yield (name relative to `folder`, path) of the regular files below it, as `files_below`, links followed."""
     for path in files_below(folder):
         if path.is_file():
             yield path.relative_to(folder).as_posix(), path

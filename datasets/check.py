@@ -1,4 +1,4 @@
-"""Read every image before the first step and say what is wrong with the folders."""
+"""Read every image before the first step and report problems of the folders."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from utils.errors import DataError
 from utils.files import digest
 
 
-def check_data(train: Dataset, evaluation: Dataset, say: Callable[[str], None]) -> None:
-    """Read all images of both sets with all cores, and `say` a line for each finding.
+def check_data(train: Dataset, evaluation: Dataset, report: Callable[[str], None]) -> None:
+    """Read all images of both sets with all cores, and `report` one line per problem.
 
-    Told are images that are unreadable or truncated, files that are in both sets, byte for byte, and hidden folders,
-    which are passed over.
+    Problems are unreadable or truncated images, files that are in both sets, byte for byte, and hidden folders, whose
+    images are not used.
 
     Raises:
-        DataError: an evaluation image cannot be read; scores on the others would be of another set.
+        DataError: an evaluation image cannot be read; scores without it would not be comparable.
     """
     unreadable = {}
     for name, images in (("training", train), ("evaluation", evaluation)):
@@ -29,13 +29,13 @@ def check_data(train: Dataset, evaluation: Dataset, say: Callable[[str], None]) 
         failures = store.prepare(images.positions, f"reading the {name} images")
         unreadable[name] = len(failures)
         for failure in failures.values():
-            say(f"check: {failure}")
+            report(f"check: {failure}")
         for folder in hidden_folders(images.store.images.root):
-            say(f"check: {folder} is hidden and passed over")
+            report(f"check: {folder} is hidden and passed over")
     same = list(duplicates(train, evaluation))
     for pair in same:
-        say("check: the same file for training and for evaluation: {} and {}".format(*pair))
-    say(
+        report("check: the same file for training and for evaluation: {} and {}".format(*pair))
+    report(
         f"check: {len(train)} training and {len(evaluation)} evaluation images read, "
         f"{sum(unreadable.values())} unreadable, {len(same)} in both"
     )
@@ -46,7 +46,7 @@ def check_data(train: Dataset, evaluation: Dataset, say: Callable[[str], None]) 
 
 
 def duplicates(train: Dataset, evaluation: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of files, one of each set, with the same content."""
+    """Yield pairs of files with the same content, one of each set."""
     first, second = (dict(zip(_files(images), _digests(images))) for images in (train, evaluation))
     known = {value: path for path, value in first.items() if value}
     for path, value in second.items():
@@ -56,11 +56,11 @@ def duplicates(train: Dataset, evaluation: Dataset) -> Iterator[tuple[str, str]]
 
 def hidden_folders(root: str | os.PathLike) -> list[str]:
     """Return the hidden folders directly in `root` or in one of its class folders."""
-    found = []
+    hidden = []
     for base, folders, _ in os.walk(root):
-        found += [os.path.join(base, name) for name in folders if name.startswith(".")]
+        hidden += [os.path.join(base, name) for name in folders if name.startswith(".")]
         folders[:] = [] if base != str(root) else [name for name in folders if not name.startswith(".")]
-    return sorted(found)
+    return sorted(hidden)
 
 
 def _files(images: Dataset) -> list[str]:
@@ -72,7 +72,7 @@ def _digests(images: Dataset) -> list[str | None]:
         try:
             return digest(path)
         except OSError:
-            return None  # told as unreadable already
+            return None  # reported as unreadable already
 
     with ThreadPoolExecutor(workers()) as pool:
         results = pool.map(try_digest, _files(images))

@@ -1,7 +1,7 @@
 """The embedded task, Latin to Greek: letters drawn from the fonts that matplotlib ships, so nothing is downloaded.
 
 The source is the 52 Latin letters, the target the 24 small Greek ones with few images each. Small, because most Greek
-capitals are Latin ones: 14 of the 24 classes would be known already.
+capitals look like Latin ones: 14 of the 24 classes would be known already.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
@@ -43,33 +42,25 @@ ALPHABETS = {
     },
 }
 
-# those with every letter, named one by one: an image must not depend on what else lies in the folder
-FACES = (
-    "DejaVuSans.ttf",
-    "DejaVuSans-Bold.ttf",
-    "DejaVuSans-Oblique.ttf",
-    "DejaVuSans-BoldOblique.ttf",
-    "DejaVuSansMono.ttf",
-    "DejaVuSansMono-Bold.ttf",
-    "DejaVuSansMono-Oblique.ttf",
-    "DejaVuSansMono-BoldOblique.ttf",
-    "DejaVuSerif.ttf",
-    "DejaVuSerif-Bold.ttf",
-    "DejaVuSerif-Italic.ttf",
-    "DejaVuSerif-BoldItalic.ttf",
-)
+# fonts with every letter, listed one by one: an image must not depend on other fonts in the folder
+_STYLES = {
+    "Sans": ("", "-Bold", "-Oblique", "-BoldOblique"),
+    "SansMono": ("", "-Bold", "-Oblique", "-BoldOblique"),
+    "Serif": ("", "-Bold", "-Italic", "-BoldItalic"),
+}
+FACES = [f"DejaVu{family}{style}.ttf" for family, styles in _STYLES.items() for style in styles]
 
 _EM = 64  # font size in pixels before a letter is placed, for sharp edges about twice that of the image
 _FINE = 2  # subpixels to a pixel, in each direction
 
 
 def write_task(root: str | os.PathLike) -> None:
-    """Write the images as `root`/SPLIT/CLASS/NUMBER.png; do nothing when they are there.
+    """Write the images as `root`/SPLIT/CLASS/NUMBER.png; do nothing when they exist.
 
-    The folder gets its name when all of it is written, so it is whole or absent.
+    The folder is renamed to `root` when it is complete, so it is never there in part.
 
     Raises:
-        DataError: `root` holds something else or only a part, or a font cannot be read.
+        DataError: `root` has other files or lacks some, or a font cannot be read.
     """
     root = Path(root)
     if root.exists() and (root.is_file() or any(root.iterdir())):
@@ -98,7 +89,7 @@ def _check(root: Path) -> None:
 
 
 def _plan() -> Iterator[tuple[str, str, list[int]]]:
-    """Yield path, letter and seed of every image; the seed is the numbers of its split and class, and its own."""
+    """Yield path, letter and seed of every image; its seed is the numbers of split, class and image."""
     for s, (split, count) in enumerate(SPLITS.items()):
         for c, (name, letter) in enumerate(ALPHABETS[split.split("/")[0]].items()):
             for number in range(count):
@@ -117,6 +108,8 @@ def draw(letter: str, rng: np.random.Generator) -> Image.Image:
 
 @cache
 def _font(face: str) -> ImageFont.FreeTypeFont:
+    import matplotlib  # slow to import, and needed for its fonts alone
+
     path = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", face)
     try:
         return ImageFont.truetype(path, _EM, layout_engine=ImageFont.Layout.BASIC)
@@ -135,7 +128,7 @@ def _glyph(font: ImageFont.FreeTypeFont, letter: str) -> Image.Image:
 def _placed(glyph: Image.Image, rng: np.random.Generator) -> np.ndarray:
     """Scale, shear, turn and shift the ink at random: [SIZE, SIZE] in [0, 1].
 
-    Nearly all of it stays in the middle 27 pixels, which every crop of 32 sees.
+    Nearly all of it stays in the middle 27 pixels, which every crop of 32 contains.
     """
     turn, slant = math.radians(rng.uniform(-15, 15)), rng.uniform(-0.2, 0.2)
     ems = rng.uniform(24, 30, 2)  # width and height of the em square in the image, pixels
@@ -161,7 +154,7 @@ def _gradient(start: np.ndarray, end: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _colour(rng: np.random.Generator, dark: bool) -> np.ndarray:
-    """Return RGB in [0, 1], dark or light enough to be told from any of the other kind."""
+    """Return RGB in [0, 1], dark or light enough to contrast with any of the other kind."""
     hue, saturation, value = rng.random(3)
     if dark:
         return np.array(colorsys.hsv_to_rgb(hue, 0.3 + 0.6 * saturation, 0.1 + 0.35 * value))

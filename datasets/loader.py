@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator
+import collections
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import paddle
 import paddle.nn.functional as F
 
+from datasets.augment import DEFAULT, augment, draw
 from datasets.batch import Batch
 from datasets.cache import StreamedImages
 from datasets.preprocess import MEAN, STD
@@ -19,10 +22,12 @@ from utils.rng import generator
 SCALE = (1 / (255 * np.array(STD, dtype="float32"))).reshape(3, 1, 1)
 SHIFT = (np.array(MEAN, dtype="float32") / np.array(STD, dtype="float32")).reshape(3, 1, 1)
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images a run trains or is scored on.
+    """A set of labelled images to train on or to evaluate.
 
     Attributes:
         store: the decoded images of a folder.
@@ -37,17 +42,14 @@ class Dataset:
     class_names: list[str]
 
     @classmethod
-    def of(cls, store: StreamedImages, classes: list[str], positions: np.ndarray | None = None) -> Dataset:
-        """Return the images at `positions` of the folder of `store`, labelled by their class's place in `classes`.
-
-        Without `positions`: all images of those classes; others in the folder are left out.
-        """
-        place = {name: label for label, name in enumerate(classes)}
+    def of(cls, store: StreamedImages, class_names: list[str], positions: np.ndarray | None = None) -> Dataset:
+        """Return the images of `store` at `positions`, or all of these classes, labelled by place in `class_names`."""
+        place = {name: label for label, name in enumerate(class_names)}
         labels = np.array([place.get(name, -1) for name in store.images.class_names], dtype="int64")[
             store.images.labels
         ]
         positions = np.flatnonzero(labels >= 0) if positions is None else positions
-        return cls(store, positions, labels[positions], classes)
+        return cls(store, positions, labels[positions], class_names)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -57,43 +59,57 @@ class Dataset:
         """The files, relative to the folder."""
         return [self.store.images.paths[position] for position in self.positions]
 
-    def batches(self, batch_size: int, part: slice = slice(None)) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
+    def batches(self, batch_size: int, shard: slice = slice(None)) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
         """Yield `(images, index)` in order: centre crops, normalised [B, 3, S, S], and their positions int64 [B]."""
-        chosen = np.arange(len(self))[part]
+        chosen = np.arange(len(self))[shard]
         chunks = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
         for crops, index in ahead((self.centre_crops(index), index) for index in chunks):
             yield normalise(crops), index
 
-    def centre_crops(self, index) -> np.ndarray:
+    def centre_crops(self, index: np.ndarray) -> np.ndarray:
         """Return the centre crops of the images at `index` of the set, uint8 [B, S, S, 3]."""
         return crop(self.store.pixels(self.positions[index]), self.store.preprocess.image_size)
 
 
-def training_batches(images: Dataset, batch_size: int, seed: int, start: int = 0, part: slice = slice(None)):
+def training_batches(
+    images: Dataset,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    shard: slice = slice(None),
+    augmentations: Sequence[str] = DEFAULT,
+) -> Iterator[Batch]:
     """Yield the `Batch` of step `start`, `start + 1`, ... for ever.
 
-    The steps cut an endless row of permutations, one for each epoch, into batches of `batch_size`: every batch is
-    full. Order, crops and flips depend on the seed and the step alone.
+    The steps cut an endless sequence of permutations, one for each epoch, into batches of `batch_size`: every batch is
+    full. Order and augmentation depend on the seed and the step alone.
 
     Args:
         images: the training images.
         batch_size: images in one step, over all ranks.
         seed: the seed of the run.
         start: the first step.
-        part: the rows of each batch that belong to this rank.
+        shard: the rows of each batch that belong to this rank.
+        augmentations: keys of `AUGMENTATIONS`, applied in this order.
     """
-    for crops, index in ahead(_augmented(images, batch_size, seed, start, part)):
+    for crops, index in ahead(_augmented(images, batch_size, seed, start, shard, augmentations)):
         targets = F.one_hot(paddle.to_tensor(images.labels[index]), len(images.class_names))
         yield Batch(images=normalise(crops), targets=targets, index=paddle.to_tensor(index))
 
 
-def _augmented(images, batch_size, seed, step, part):
+def _augmented(
+    images: Dataset,
+    batch_size: int,
+    seed: int,
+    start: int,
+    shard: slice = slice(None),
+    augmentations: Sequence[str] = DEFAULT,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     size = images.store.preprocess.image_size
-    while True:
-        index = order(len(images), batch_size, seed, step)[part]
-        draws = generator(seed, "crop", step).random((batch_size, 3))[part]
-        yield crop(images.store.pixels(images.positions[index]), size, draws[:, :2], draws[:, 2] < 0.5), index
-        step += 1
+    for step in itertools.count(start):
+        index = order(len(images), batch_size, seed, step)[shard]
+        draws = {name: rows[shard] for name, rows in draw(augmentations, batch_size, seed, step).items()}
+        yield augment(images.store.pixels(images.positions[index]), size, draws), index
 
 
 def order(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
@@ -105,25 +121,12 @@ def order(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
     )
 
 
-def crop(pixels: list[np.ndarray], size: int, places=None, flips=None) -> np.ndarray:
-    """Cut a square out of each image.
-
-    Args:
-        pixels: uint8 [H, W, 3] each.
-        size: side of the square.
-        places: where, as shares of the room above and to the left, in [0, 1), [B, 2]; None for the middle, rounded as
-            paddle.vision does.
-        flips: which to mirror, bool [B].
-
-    Returns:
-        uint8 [B, size, size, 3].
-    """
+def crop(pixels: list[np.ndarray], size: int) -> np.ndarray:
+    """Return the centre of each image, uint8 [H, W, 3] each, as uint8 [B, size, size, 3]; rounds as paddle.vision."""
     out = np.empty((len(pixels), size, size, 3), dtype="uint8")
-    for i, image in enumerate(pixels):
-        room = np.array(image.shape[:2]) - size
-        top, left = np.round(room / 2).astype(int) if places is None else (places[i] * (room + 1)).astype(int)
-        square = image[top : top + size, left : left + size]
-        out[i] = square[:, ::-1] if flips is not None and flips[i] else square
+    for row, image in enumerate(pixels):
+        top, left = (round((side - size) / 2) for side in image.shape[:2])
+        out[row] = image[top : top + size, left : left + size]
     return out
 
 
@@ -132,7 +135,7 @@ def normalise(crops: np.ndarray) -> paddle.Tensor:
     return _normalised_here(crops) if paddle.get_device() == "cpu" else _normalised_there(crops)
 
 
-def _normalised_here(crops):
+def _normalised_here(crops: np.ndarray) -> paddle.Tensor:
     out = np.empty((len(crops), 3, *crops.shape[1:3]), dtype="float32")
     for image, result in zip(crops.transpose(0, 3, 1, 2), out):  # one by one they stay in the CPU's cache
         result[...] = image
@@ -141,42 +144,18 @@ def _normalised_here(crops):
     return paddle.to_tensor(out)
 
 
-def _normalised_there(crops):
+def _normalised_there(crops: np.ndarray) -> paddle.Tensor:
     images = paddle.to_tensor(crops).transpose([0, 3, 1, 2]).astype("float32")  # a quarter of the bytes to upload
     return images * paddle.to_tensor(SCALE) - paddle.to_tensor(SHIFT)
 
 
-def ahead(items: Iterator, depth: int = 2) -> Iterator:
-    """Yield `items`, computed up to `depth` ahead in a thread; what it raises is raised here."""
-    ready: queue.Queue = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(entry) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                pass
-        return False
-
-    def work():
-        try:
-            for item in items:
-                if not put((item, None)):
-                    return
-            put((None, StopIteration()))
-        except BaseException as error:  # handed over: the main thread reports it
-            put((None, error))
-
-    threading.Thread(target=work, daemon=True).start()
+def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
+    """Yield `items`, computed up to `depth` ahead in a thread; an exception of the thread is raised here."""
+    pool, end = ThreadPoolExecutor(1), object()
+    pending = collections.deque(pool.submit(next, items, end) for _ in range(depth))
     try:
-        while True:
-            item, error = ready.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
+        while (item := pending.popleft().result()) is not end:
+            pending.append(pool.submit(next, items, end))
             yield item
     finally:
-        stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from datasets.archives import folder_files, tar_files
 from datasets.official import DATA_SETS
-from datasets.official.aircraft import crop_banner
 from datasets.official.base import Counts, DataSet
 from datasets.official.building import building, finished, write_record
 from datasets.official.tree import Tree, save
@@ -24,14 +23,15 @@ from utils.errors import DataError, UsageError, names, run
 from utils.files import digest
 
 LINKS = ("hard", "copy", "symlink")
+OWNERS = {data_set.transform.flag: name for name, data_set in DATA_SETS.items() if data_set.transform}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Read the command line, check the archives, build the folders or find that they are there already.
+    """Read the command line, check the archives and build the folders, unless they are complete already.
 
     Raises:
-        UsageError: the options mean nothing, or --out is something else.
-        DataError: an archive, list or count is wrong; what was built of it is removed.
+        UsageError: the options contradict one another, or --out was not made by this command.
+        DataError: an archive, list or count is wrong; the unfinished folder is removed.
     """
     options = _options(argv)
     data_set = DATA_SETS[options.data_set]
@@ -58,13 +58,17 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
                         "archives and lists, or where they were unpacked; without it: where to fetch them")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="what to make (dataset/DATA_SET)")
     parser.add_argument("--link", choices=LINKS, help="how images come out of a folder (hard)")
-    parser.add_argument("--crop_banner", action="store_true", help="aircraft: cut off the banner")
-    parser.add_argument("--unverified", action="store_true", help="take other sums and counts than the official ones")
+    for flag, owner in OWNERS.items():
+        parser.add_argument(f"--{flag}", action="store_true", help=f"{owner}: {DATA_SETS[owner].transform.help}")
+    parser.add_argument("--unverified", action="store_true", help="accept other sums and counts than the official ones")
     options = parser.parse_args(argv)
-    if options.crop_banner and options.data_set != "aircraft":
-        raise UsageError(f"--crop_banner: the images of {options.data_set} have none; accepted with aircraft")
-    if options.crop_banner and options.link:
-        raise UsageError("--crop_banner and --link: give one of them, a cropped image is a new file")
+    options.transform = None
+    for flag in filter(vars(options).get, OWNERS):
+        if options.data_set != OWNERS[flag]:
+            raise UsageError(f"--{flag}: not for {options.data_set}; accepted with {OWNERS[flag]}")
+        if options.link:
+            raise UsageError(f"--{flag} and --link: give one of them, a changed image is a new file")
+        options.transform = DATA_SETS[options.data_set].transform
     options.out = options.out or Path("dataset", options.data_set)
     return options
 
@@ -73,7 +77,7 @@ def _finished(out: Path, options: argparse.Namespace) -> dict | None:
     record = finished(out)
     if record is None:
         return None
-    for option in ("data_set", "crop_banner"):
+    for option in ("data_set", *OWNERS):
         if record[option] != getattr(options, option):
             wanted = f"{record[option]}, asked for is {getattr(options, option)}"
             raise UsageError(f"--out {out} was made with {option} {wanted}; give another --out or remove it")
@@ -108,49 +112,49 @@ def _check(data_set: DataSet, options: argparse.Namespace) -> dict[str, str]:
 
 
 def verify(data_set: DataSet, path: Path) -> str:
-    """Check the size and the sum of an archive, as far as they are on record; return the sum.
+    """Check the size and the checksum of an archive, as far as they are on record; return the checksum.
 
     Raises:
-        DataError: it is no file of the data set, or another version of one.
+        DataError: it is not a file of the data set, or another version of one.
     """
     official = data_set.files().get(path.name)
     if official is None:
         owners = [other.title for other in DATA_SETS.values() if path.name in other.files()]
-        what = f"is of {owners[0]}, not of {data_set.title}" if owners else f"is no official name of {data_set.title}"
-        raise DataError(f"{path} {what}; accepted are {names(data_set.files(), 9)}; --unverified takes other files")
+        what = f"is of {owners[0]}, not" if owners else "is not an official file"
+        accepted = f"accepted are {names(data_set.files(), 9)}; --unverified accepts other files"
+        raise DataError(f"{path} {what} of {data_set.title}; {accepted}")
     size = path.stat().st_size
     if official.size not in (None, size):
-        raise DataError(
-            f"{path} is not the official {path.name}: it has {size:,} bytes instead of {official.size:,}; "
-            f"fetch it again, or take it with --unverified"
-        )
+        raise _not_official(path, f"it has {size:,} bytes instead of {official.size:,}")
     kind, wanted = ("sha256", official.sha256) if official.sha256 else ("md5", official.md5)
     if not wanted:
-        print(f"{path.name}: no sum is on record, only the counts are checked", flush=True)
+        print(f"{path.name}: no checksum is on record, only the counts are checked", flush=True)
         return ""
     print(f"{path.name}: checking its {kind} ({size:,} bytes)", flush=True)
-    found = digest(path, kind)
-    if found != wanted:
-        raise DataError(
-            f"{path} is not the official {path.name}: its {kind} is {found} instead of {wanted}; "
-            f"fetch it again, or take it with --unverified"
-        )
-    return f"{kind} {found}"
+    value = digest(path, kind)
+    if value != wanted:
+        raise _not_official(path, f"its {kind} is {value} instead of {wanted}")
+    return f"{kind} {value}"
+
+
+def _not_official(path: Path, reason: str) -> DataError:
+    advice = "fetch it again, or accept it with --unverified"
+    return DataError(f"{path} is not the official {path.name}: {reason}; {advice}")
 
 
 def _build(data_set: DataSet, partial: Path, options: argparse.Namespace, sums: dict[str, str]) -> dict:
-    tree = Tree(data_set, partial, options.unverified, crop_banner if options.crop_banner else save)
+    tree = Tree(data_set, partial, options.unverified, options.transform.write if options.transform else save)
     _fill(data_set, tree, options)
     notes = list(tree.notes)
     if tree.left_out:
-        notes.append(f"{tree.left_out:,} images that no list names were left out")
-    if options.data_set == "aircraft" and not options.crop_banner:
-        notes.append("every image has a banner of 20 pixels at the bottom; --crop_banner cuts it off")
+        notes.append(f"{tree.left_out:,} images are in no list and were left out")
+    if data_set.transform and not options.transform:
+        notes.append(data_set.transform.note)
     for note in notes:
         print(f"note: {note}")
     record = {
         "data_set": options.data_set,
-        "crop_banner": options.crop_banner,
+        **{flag: getattr(options, flag) for flag in OWNERS},
         "unverified": options.unverified,
         "archives": sums,
         "counts": asdict(tree.counts),
@@ -160,12 +164,12 @@ def _build(data_set: DataSet, partial: Path, options: argparse.Namespace, sums: 
 
 
 def _fill(data_set: DataSet, tree: Tree, options: argparse.Namespace) -> None:
-    """Lists first, so that images need not wait for them; then the archives, the small ones first; then folders."""
+    """Add the lists first, so that no image waits for them; then archives, the small ones first; then folders."""
     where = names(options.archive)
     folders = [path for path in options.archive if path.is_dir()]
     lists = {path: data_set.list_name(path.as_posix()) for path in options.archive if path not in folders}
-    found = {path: name for folder in folders for name, path in folder_files(folder)}
-    lists.update({path: data_set.list_name(name) for path, name in found.items()})
+    loose = {path: name for folder in folders for name, path in folder_files(folder)}
+    lists.update({path: data_set.list_name(name) for path, name in loose.items()})
     for path, name in lists.items():
         if name is not None:
             with open(path, "rb") as content:
@@ -178,10 +182,10 @@ def _fill(data_set: DataSet, tree: Tree, options: argparse.Namespace) -> None:
     missing = tree.missing_lists()
     if missing:
         ready = [path for path in folders if (path / "train").is_dir() and (path / "test").is_dir()]
-        mistake = "a folder that has train/ and test/ needs no preparing" if ready else data_set.mistake
+        mistake = "a folder with train/ and test/ needs no preparation" if ready else data_set.mistake
         raise DataError(f"{where}: no {missing} of {data_set.title}; {mistake}")
-    link = "copy" if options.crop_banner else options.link or "hard"
-    for path, name in tqdm(found.items(), desc="images", unit="file", disable=None if found else True, leave=False):
+    link = "copy" if options.transform else options.link or "hard"
+    for path, name in tqdm(loose.items(), desc="images", unit="file", disable=None if loose else True, leave=False):
         if lists[path] is None:
             tree.add_path(name, path, link)
     tree.finish(where)

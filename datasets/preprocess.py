@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,11 +19,11 @@ STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The part of the transform that is the same in every epoch.
+    """The deterministic part of the transform.
 
     Attributes:
         image_size: side of the square that the network sees, in pixels.
-        resize_size: what an image is resized to first, in pixels.
+        resize_size: side that an image is resized to before the crop, in pixels.
         keep_aspect: resize the shorter side to `resize_size` instead of both sides.
     """
 
@@ -39,7 +40,7 @@ class Preprocess:
         return int(self.resize_size * width / height), self.resize_size
 
     def to_dict(self) -> dict:
-        """Return what a checkpoint keeps of it."""
+        """Return it in the form that a checkpoint keeps."""
         return asdict(self)
 
 
@@ -47,7 +48,7 @@ def decode(path: str | os.PathLike, preprocess: Preprocess) -> np.ndarray:
     """Read one image as uint8 [H, W, 3] at its resized size, bilinear with Pillow.
 
     Raises:
-        DataError: the file is unreadable, truncated, no image, or so large that it may be a decompression bomb.
+        DataError: the file is unreadable, truncated, not an image, or so large that it may be a decompression bomb.
     """
     with _opened(path) as image:
         resized = preprocess.resized(*image.size)
@@ -68,9 +69,9 @@ def size_after_resize(path: str | os.PathLike, preprocess: Preprocess) -> tuple[
 
 
 @contextlib.contextmanager
-def _opened(path):
+def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
     try:
-        if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would wait for ever
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would block forever
             raise ValueError("a named pipe")
         with Image.open(path) as image:
             yield image
@@ -79,7 +80,7 @@ def _opened(path):
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return `image` as RGB; of 16 bits the upper 8, where Pillow would make white of everything above 255."""
+    """Return `image` as RGB, the upper 8 of 16 bits; Pillow would clip everything above 255 to white."""
     if image.mode == "F":
         raise ValueError("floating-point pixels; accepted are 8 and 16 bits")
     if image.mode.startswith("I"):

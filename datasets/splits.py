@@ -1,8 +1,10 @@
-"""The image sets of a run, from its options: what it trains on and what it is scored on."""
+"""The data sets of a run, from its options: one to train on, one to evaluate on."""
 
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -14,56 +16,75 @@ from datasets.subsets import hold_out, subset
 from utils.errors import DataError, names
 
 
-def scan_folders(options) -> tuple[Dataset, Dataset]:
-    """Find, choose and label the images for training and for evaluation; nothing is decoded yet.
+class DataOptions(Protocol):
+    """The options of a run that choose its images, named as the flags of finetune.py."""
+
+    train_dir: str
+    eval_dir: str
+    val_split: float | None
+    seed: int
+    sample_rate: int | None
+    sample_classes: str | None
+    sample_total: int | None
+    sampling: str
+    sample_list: str | None
+    image_size: int
+    resize_size: int
+    keep_aspect: bool
+    cache: str
+    cache_dir: Path
+
+
+def scan_folders(options: DataOptions) -> tuple[Dataset, Dataset]:
+    """Return the images for training and for evaluation, chosen and labelled; nothing is decoded yet.
 
     Raises:
-        DataError: a folder, a class or a list is not as it must be.
-        UsageError: a subset that cannot be had.
+        DataError: a folder, a class or a list is missing or does not fit the others.
+        UsageError: the options ask for a subset that the folder cannot give.
     """
     folder = scan(options.train_dir, "--train_dir")
-    chosen, classes = subset(
+    chosen, class_names = subset(
         folder,
         options.seed,
         rate=options.sample_rate,
-        classes=options.sample_classes,
+        class_spec=options.sample_classes,
         total=options.sample_total,
         sampling=options.sampling,
         listed=options.sample_list,
     )
     preprocess = Preprocess(options.image_size, options.resize_size, options.keep_aspect)
-    store = store_of(folder, preprocess, options)
-    train = Dataset.of(store, classes, chosen)
+    store = store_of(folder, preprocess, options.cache, options.cache_dir)
+    train = Dataset.of(store, class_names, chosen)
     if options.val_split is not None:
         stays, held = hold_out(train.labels, options.val_split, options.seed)
-        return Dataset.of(store, classes, chosen[stays]), Dataset.of(store, classes, chosen[held])
-    found = scan(options.eval_dir, "--eval_dir")
-    same_classes(found, folder.class_names, "--eval_dir", f"--train_dir {folder.root}")
-    return train, Dataset.of(store_of(found, preprocess, options), classes)
+        return Dataset.of(store, class_names, chosen[stays]), Dataset.of(store, class_names, chosen[held])
+    other = scan(options.eval_dir, "--eval_dir")
+    same_classes(other, folder.class_names, "--eval_dir", f"--train_dir {folder.root}")
+    return train, Dataset.of(store_of(other, preprocess, options.cache, options.cache_dir), class_names)
 
 
-def store_of(folder: ImageFolder, preprocess: Preprocess, options) -> StreamedImages:
-    """Return the images of `folder`: decoded once and kept in `--cache_dir`, or each time with `--cache off`."""
-    if options.cache == "off":
+def store_of(folder: ImageFolder, preprocess: Preprocess, cache: str, cache_dir: str | Path) -> StreamedImages:
+    """Return the images of `folder`: decoded once and kept in `cache_dir`, or each time when `cache` is "off"."""
+    if cache == "off":
         return StreamedImages(folder, preprocess)
-    return CachedImages(folder, preprocess, options.cache_dir)
+    return CachedImages(folder, preprocess, cache_dir)
 
 
 def decode_once(images: Dataset, title: str) -> None:
-    """Decode what is not decoded yet, so that later reads are gathers; streamed images are left for later.
+    """Decode the images that are not in the cache yet, so that later reads are gathers; do nothing without a cache.
 
     Raises:
-        DataError: images that cannot be read, the first of them with its reason.
+        DataError: naming the unreadable images, the first of them with its reason.
     """
     if isinstance(images.store, CachedImages):
         _refuse(images, images.store.prepare(images.positions, title))
 
 
 def without_unreadable(images: Dataset, title: str) -> tuple[Dataset, list[str]]:
-    """Decode the training images; return those that can be read, and a line for each of the others.
+    """Decode the training images; return the readable ones, and one line for each of the others.
 
     Raises:
-        DataError: none can be read.
+        DataError: no image is readable.
     """
     failures = images.store.prepare(images.positions, title)
     readable = [position for position in images.positions.tolist() if position not in failures]

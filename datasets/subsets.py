@@ -1,8 +1,8 @@
 """Subsets of a training folder: which classes, and which images of each.
 
-The stratified subsets are nested (15 % within 30 % within 50 %), and an image's place depends on nothing but the seed,
-its class and the names in its class folder: not on the file system, nor on which other classes are chosen. The authors'
-rule, one shuffle over all images whatever their class, is kept beside it.
+Stratified subsets are nested (15 % within 30 % within 50 %), and the rank of an image depends only on the seed, its
+class and the names in its class folder: not on the file system or on the other classes. The authors' rule, one shuffle
+over all images regardless of class, is available too.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from datasets.folder import ImageFolder
 from utils.errors import DataError, UsageError, names
 
 
-def pick_classes(count: int, kept: int, seed: int) -> list[int]:
-    """Return `kept` of `count` class ids in the order drawn; a smaller draw is a prefix of a larger one."""
-    return np.random.RandomState(seed).permutation(count)[:kept].tolist()
+def pick_classes(num_classes: int, kept: int, seed: int) -> list[int]:
+    """Return `kept` of `num_classes` class ids in the order drawn; a smaller draw is a prefix of a larger one."""
+    return np.random.RandomState(seed).permutation(num_classes)[:kept].tolist()
 
 
 def ordered(positions: list[int], class_id: int, seed: int) -> list[int]:
-    """Return the positions of one class, sorted by path, in the one order of which every subset is a prefix."""
+    """Return the positions of one class in the random order of which every subset is a prefix."""
     return [positions[i] for i in np.random.RandomState([seed, class_id]).permutation(len(positions))]
 
 
@@ -31,10 +31,18 @@ def by_rate(groups: dict[int, list[int]], percent: int, seed: int) -> list[int]:
     return [i for c, group in groups.items() for i in ordered(group, c, seed)[: -(-len(group) * percent // 100)]]
 
 
-def by_total(groups: dict[int, list[int]], classes: list[int], total: int, seed: int) -> list[int]:
-    """Return `total` images spread evenly over `classes`; the first total % k classes drawn get one more."""
-    each, more = divmod(total, len(classes))
-    return [i for k, c in enumerate(classes) for i in ordered(groups[c], c, seed)[: each + (k < more)]]
+def by_total(groups: dict[int, list[int]], class_ids: list[int], total: int, seed: int) -> list[int]:
+    """Return `total` images spread evenly over `class_ids`; the first total % k classes get one more.
+
+    Raises:
+        UsageError: fewer images than classes, or more than the smallest class can give.
+    """
+    each, more = divmod(total, len(class_ids))
+    chosen = [i for k, c in enumerate(class_ids) for i in ordered(groups[c], c, seed)[: each + (k < more)]]
+    if len(chosen) != total or total < len(class_ids):
+        count, smallest = len(class_ids), min(len(group) for group in groups.values())
+        raise UsageError(f"--sample_total {total} over {count} classes: accepted are {count} to {count * smallest}")
+    return chosen
 
 
 def author(count: int, percent: int, seed: int) -> list[int]:
@@ -44,18 +52,18 @@ def author(count: int, percent: int, seed: int) -> list[int]:
     return shuffled[: 1 + int(percent / 100 * count)]
 
 
-def class_count(text: str, count: int) -> int:
-    """Return how many of `count` classes `text`, a number or a percentage such as `25%`, asks for.
+def class_count(class_spec: str, num_classes: int) -> int:
+    """Return how many of `num_classes` classes `class_spec`, a number or a percentage such as `25%`, asks for.
 
     Raises:
-        UsageError: it is neither, or less than 1 or more than there are.
+        UsageError: it is neither, or outside of 1 to `num_classes`.
     """
-    digits = text[:-1] if text.endswith("%") else text
+    digits = class_spec[:-1] if class_spec.endswith("%") else class_spec
     kept = int(digits) if digits.isdigit() else 0
-    if text.endswith("%"):
-        kept = -(-count * kept // 100)
-    if not 1 <= kept <= count:
-        raise UsageError(f"--sample_classes {text}: accepted are 1 to {count}, or 1% to 100%")
+    if class_spec.endswith("%"):
+        kept = -(-num_classes * kept // 100)
+    if not 1 <= kept <= num_classes:
+        raise UsageError(f"--sample_classes {class_spec}: accepted are 1 to {num_classes}, or 1% to 100%")
     return kept
 
 
@@ -63,7 +71,7 @@ def subset(
     images: ImageFolder,
     seed: int,
     rate: int | None = None,
-    classes: str | None = None,
+    class_spec: str | None = None,
     total: int | None = None,
     sampling: str = "stratified",
     listed: str | None = None,
@@ -71,49 +79,41 @@ def subset(
     """Choose training images.
 
     Args:
-        images: every image of the training folder.
-        seed: of the draw.
-        rate: percent of the images of each class (stratified) or of all images (author).
-        classes: how many classes, as `class_count` reads it.
+        images, seed: every image of the training folder; the seed of the draw.
+        rate: percent of each class (stratified) or of all images (author).
+        class_spec: how many classes, in the form that `class_count` accepts.
         total: how many images in all.
         sampling: "stratified" or "author".
-        listed: a file of paths relative to the folder, one in a line, instead of a draw.
+        listed: a file of paths relative to the folder, one per line, instead of a draw.
 
     Returns:
         The sorted positions in `images`, int64, and the names of the chosen classes, sorted.
 
     Raises:
-        UsageError: options that contradict one another or ask for more than there is.
-        DataError: a listed path that the folder does not hold.
+        UsageError, DataError: contradictory options, more than there is, or a path that is not in the folder.
     """
-    ids = list(range(len(images.class_names)))
-    if classes is not None:
-        ids = pick_classes(len(ids), class_count(classes, len(ids)), seed)
-    groups = {c: [] for c in sorted(ids)}
-    for position, label in enumerate(images.labels.tolist()):
-        if label in groups:
-            groups[label].append(position)
-    available = [position for group in groups.values() for position in group]
+    class_ids = list(range(len(images.class_names)))
+    if class_spec is not None:
+        class_ids = pick_classes(len(class_ids), class_count(class_spec, len(class_ids)), seed)
+    _refuse_contradictions(rate, total, sampling, listed)
+    groups = {c: np.flatnonzero(images.labels == c).tolist() for c in sorted(class_ids)}
+    chosen = available = [position for group in groups.values() for position in group]
+    if listed is not None:
+        chosen = _listed(images, listed, set(available))
+    elif total is not None:
+        chosen = by_total(groups, class_ids, total, seed)
+    elif sampling == "author":
+        chosen = [available[i] for i in author(len(available), rate, seed)]
+    elif rate is not None:
+        chosen = by_rate(groups, rate, seed)
+    return np.array(sorted(chosen), dtype="int64"), [images.class_names[c] for c in groups]
+
+
+def _refuse_contradictions(rate: int | None, total: int | None, sampling: str, listed: str | None) -> None:
     if sum(option is not None for option in (rate, total, listed)) > 1:
         raise UsageError("--sample_rate, --sample_total and --sample_list: give one of them")
     if sampling == "author" and rate is None:
         raise UsageError("--sampling author needs --sample_rate")
-    if listed is not None:
-        chosen = _listed(images, listed, set(available))
-    elif rate is not None and sampling == "author":
-        chosen = [available[i] for i in author(len(available), rate, seed)]
-    elif rate is not None:
-        chosen = by_rate(groups, rate, seed)
-    elif total is not None:
-        chosen = by_total(groups, ids, total, seed)
-        if len(chosen) != total or total < len(ids):
-            smallest = min(len(group) for group in groups.values())
-            raise UsageError(
-                f"--sample_total {total} over {len(ids)} classes: accepted are {len(ids)} to {len(ids) * smallest}"
-            )
-    else:
-        chosen = available
-    return np.array(sorted(chosen), dtype="int64"), [images.class_names[c] for c in sorted(ids)]
 
 
 def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:

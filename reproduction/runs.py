@@ -172,7 +172,7 @@ class Run:
             images,
             self.seed,
             rate=selection.sample_rate,
-            classes=selection.sample_classes,
+            class_spec=selection.sample_classes,
             total=selection.sample_total,
             sampling=selection.sampling,
             listed=selection.sample_list,

@@ -37,7 +37,7 @@ class Changes:
     def __init__(self, folder: str | os.PathLike, at: int, act):
         self.folder, self.at, self.act, self.count = os.path.realpath(folder), at, act, 0
         self._real = {(io, "open"): io.open, (builtins, "open"): builtins.open}
-        self._real.update({(os, name): getattr(os, name) for name in ("replace", "fsync", "pwrite", "truncate")})
+        self._real.update({(os, name): getattr(os, name) for name in ("replace", "fsync", "truncate")})
 
     def __enter__(self) -> Changes:
         for (module, name), function in self._real.items():

@@ -149,7 +149,7 @@ def test_totals_are_exact_even_and_nested(sizes, seed, data):
 def test_fewer_classes_are_among_more_and_labels_follow_the_names(sizes, seed, counts):
     images = images_of(sizes)
     counts = [min(count, len(sizes)) for count in counts]
-    (few_, small), (many, large) = (subset(images, seed, classes=str(count)) for count in counts)
+    (few_, small), (many, large) = (subset(images, seed, class_spec=str(count)) for count in counts)
     assert len(small) == counts[0]
     assert set(small) <= set(large)
     assert set(few_) <= set(many)

@@ -8,14 +8,14 @@ from typing import IO
 
 from PIL import Image, JpegImagePlugin
 
-from datasets.official.base import Counts, DataSet, File, Layout, Listing, lines, table
+from datasets.official.base import Counts, DataSet, File, Layout, Listing, Transform, lines, table
 from utils.errors import DataError
 
 BANNER = 20  # pixels at the bottom of every image that hold its copyright
 
 
 def read(lists: dict[str, bytes]) -> Listing:
-    """Number the variants in the order of variants.txt and look up each image's.
+    """Number the variants in the order of variants.txt and join the two lists of images.
 
     Raises:
         DataError: a line cannot be read, or names a variant that variants.txt does not.
@@ -33,12 +33,12 @@ def read(lists: dict[str, bytes]) -> Listing:
 
 
 def crop_banner(content: IO[bytes], path: Path) -> None:
-    """Write an image without its banner as JPEG, with the tables and the chroma sampling that it came with.
+    """Write an image without its banner as JPEG, with its original quantization tables and chroma sampling.
 
-    The blocks of a JPEG start at the top, so the same tables give back nearly the same pixels.
+    The blocks of a JPEG start at the top, so the same tables reproduce nearly the same pixels.
 
     Raises:
-        DataError: it cannot be decoded, or is no higher than the banner.
+        DataError: it cannot be decoded, or is not higher than the banner.
     """
     try:
         image = Image.open(io.BytesIO(content.read()))
@@ -69,11 +69,13 @@ AIRCRAFT = DataSet(
     ),
     counts=Counts(100, 6667, 3333, (66, 67), (33, 34)),
     layouts=(
-        Layout(
-            ("variants.txt", "images_variant_trainval.txt", "images_variant_test.txt"),
-            "images/[^/]+[.]jpg",
-            read,
-        ),
+        Layout(("variants.txt", "images_variant_trainval.txt", "images_variant_test.txt"), "images/[^/]+[.]jpg", read),
     ),
     mistake="the classes are the variants, not the families or manufacturers",
+    transform=Transform(
+        flag="crop_banner",
+        help="cut off the banner",
+        note=f"every image has a banner of {BANNER} pixels at the bottom; --crop_banner cuts it off",
+        write=crop_banner,
+    ),
 )

@@ -1,4 +1,4 @@
-"""What an official data set consists of: its files, its counts, and the lists that say where an image goes."""
+"""The description of an official data set: its files, its counts, and the lists that assign images to classes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import IO
 
 from utils.errors import DataError
 
 
 @dataclass(frozen=True)
 class File:
-    """A file to fetch: what is on record of it, and where it is or was."""
+    """A file to fetch: its address, `dead` when it is gone from there, and the known size and checksums."""
 
     name: str
     address: str = ""
@@ -48,71 +50,71 @@ class Counts:
 
 
 class Listing:
-    """Which image belongs where, as the official lists say.
+    """The split and class of each image, read from the official lists.
 
     Attributes:
-        classes: class names in the official order.
+        class_names: in the official order.
         places: image key to ("train" or "test", official class number from 1).
-        notes: one line each on what a person should know of these images.
+        notes: one line per trap of these images, for the user.
     """
 
-    def __init__(self, classes: list[str], notes: tuple[str, ...] = ()):
-        self.classes, self.notes = classes, notes
+    def __init__(self, class_names: list[str], notes: tuple[str, ...] = ()):
+        self.class_names, self.notes = class_names, notes
         self.places: dict[str, tuple[str, int]] = {}
 
     def add(self, key: str, split: str, number: int, where: str) -> None:
-        """Enter one image of the list `where`.
+        """Add one image from the list `where`.
 
         Raises:
-            DataError: there is no such class, or the image was entered before.
+            DataError: the class does not exist, or the image is listed already.
         """
-        if not 1 <= number <= len(self.classes):
-            raise DataError(f"{where}: {key} is of class {number}; accepted are 1 to {len(self.classes)}")
+        if not 1 <= number <= len(self.class_names):
+            raise DataError(f"{where}: {key} is of class {number}; accepted are 1 to {len(self.class_names)}")
         if key in self.places:
             raise DataError(f"{where}: {key} is listed twice")
         self.places[key] = split, number
 
     def counts(self) -> Counts:
-        """Return what the lists hold."""
-        found = Counter(self.places.values())
-        numbers = range(1, len(self.classes) + 1)
-        train, test = ([found[split, number] for number in numbers] for split in ("train", "test"))
+        """Return the numbers of classes and images in the lists."""
+        sizes = Counter(self.places.values())
+        numbers = range(1, len(self.class_names) + 1)
+        train, test = ([sizes[split, number] for number in numbers] for split in ("train", "test"))
         ranges = [(min(each, default=0), max(each, default=0)) for each in (train, test)]
-        return Counts(len(self.classes), sum(train), sum(test), *ranges)
+        return Counts(len(self.class_names), sum(train), sum(test), *ranges)
 
     def targets(self) -> dict[str, str]:
-        """Return for each key the path of the image: split, numbered class folder and the name it had.
+        """Return the path of each image by key: SPLIT/NUMBER.CLASS/NAME, with its original name.
 
         Raises:
-            DataError: two images of a class have one name, or a name is none that file systems take.
+            DataError: two images of a class have the same name, or a file system accepts no such name.
         """
-        folders = [f"{i:03}.{name.replace('/', '-')}" for i, name in enumerate(self.classes, 1)]
+        folders = [f"{i:03}.{name.replace('/', '-')}" for i, name in enumerate(self.class_names, 1)]
         targets, keys = {}, {}
         for key, (split, number) in self.places.items():
             targets[key] = target = f"{split}/{folders[number - 1]}/{key.rsplit('/', 1)[-1]}"
             if keys.setdefault(target, key) != key:
                 raise DataError(f"{key} and {keys[target]} would both be {target}")
-            for part in target.split("/"):
-                if not _is_name(part):
-                    raise DataError(f"{key}: {part!r} can name no file or folder")
+            for name in target.split("/"):
+                if not _is_file_name(name):
+                    raise DataError(f"{key}: {name!r} is not a valid name of a file or folder")
         return targets
 
 
-def _is_name(part: str) -> bool:
+def _is_file_name(name: str) -> bool:
     try:
-        return 0 < len(os.fsencode(part)) < 256 and "\0" not in part
+        return 0 < len(os.fsencode(name)) < 256 and "\0" not in name
     except UnicodeEncodeError:
         return False
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One way a release is laid out.
+    """The layout of a release.
 
     Attributes:
         lists: its list files, each by the end of its path.
         image: a regular expression for the end of an image's path; that end is the image's key.
-        read: makes a `Listing` of the lists' contents by name.
+        read: parses the contents of the lists, by name, into a `Listing`.
     """
 
     lists: tuple[str, ...]
@@ -120,47 +122,74 @@ class Layout:
     read: Callable[[dict[str, bytes]], Listing]
 
     def key(self, name: str) -> str | None:
-        """Return the key of the image at the path `name`; None when it is no image of this layout."""
+        """Return the key of the image at the path `name`; None when it is not an image of this layout."""
         match = re.fullmatch(f"(?:.*/)?({self.image})", name)
         return match.group(1) if match else None
 
 
 @dataclass(frozen=True)
+class Transform:
+    """An optional change of every image of a data set.
+
+    Attributes:
+        flag: the option of datasets.prepare that asks for it; `prepared.json` records it by this name.
+        help: the option's help text.
+        note: printed when images stay as they are.
+        write: writes the content of an image, changed, to a path.
+    """
+
+    flag: str
+    help: str
+    note: str
+    write: Callable[[IO[bytes], Path], None]
+
+
+@dataclass(frozen=True)
 class DataSet:
-    """A data set: files to fetch (for each release those that belong together), counts, layouts, a common mistake."""
+    """An official data set.
+
+    Attributes:
+        title: its name in messages.
+        releases: for each release the files that belong together.
+        counts: the official numbers of classes and images.
+        layouts: the ways its releases are laid out.
+        mistake: what usually went wrong when its lists are missing.
+        transform: a change of its images that can be asked for.
+    """
 
     title: str
     releases: tuple[tuple[File, ...], ...]
     counts: Counts
     layouts: tuple[Layout, ...]
     mistake: str
+    transform: Transform | None = None
 
     def files(self) -> dict[str, File]:
         """Return the files of every release by name."""
         return {file.name: file for release in self.releases for file in release}
 
     def list_name(self, name: str) -> str | None:
-        """Return which list the path `name` is; None when it is none."""
+        """Return the list that is at the path `name`; None when it is not a list."""
         lists = (end for layout in self.layouts for end in layout.lists)
         return next((end for end in lists if name == end or name.endswith("/" + end)), None)
 
     def to_fetch(self) -> str:
-        """Return where the files are, for a person to read."""
+        """Return a text on where to fetch the files."""
         choices = ["\n".join(f"    {file}" for file in release) for release in self.releases]
         return f"{self.title}: fetch these files, then give them to --archive\n" + "\n  or\n".join(choices)
 
 
 def lines(lists: dict[str, bytes], name: str) -> list[str]:
-    """Return the lines of the list `name`; bytes that are not UTF-8 stay what they were."""
+    """Return the non-empty lines of the list `name`; bytes that are not UTF-8 are kept as surrogates."""
     text = lists[name].decode("utf-8", errors="surrogateescape")
     return [line.rstrip() for line in text.split("\n") if line.strip()]
 
 
 def table(lists: dict[str, bytes], name: str) -> dict[str, str]:
-    """Return a list whose lines are a key, a space and the rest, which may hold spaces itself.
+    """Return the list `name` as a dictionary; a line is a key, a space and the value, which may contain spaces.
 
     Raises:
-        DataError: naming the line that has no space, or the key that is there twice.
+        DataError: a line has no space, or a key is listed twice.
     """
     entries = {}
     for number, line in enumerate(lines(lists, name), 1):
@@ -173,20 +202,20 @@ def table(lists: dict[str, bytes], name: str) -> dict[str, str]:
     return entries
 
 
-def whole(text: object, where: str) -> int:
-    """Return a whole number.
+def to_int(text: object, where: str) -> int:
+    """Return `text`, read in the list `where`, as a whole number.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not one.
     """
     try:
         return int(text)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(f"{where}: {text!r} is no whole number") from None
+        raise DataError(f"{where}: {text!r} is not a whole number") from None
 
 
 def by_folder(train: list[str], test: list[str], key: str, where: str) -> Listing:
-    """Return the listing of images named CLASS/IMAGE; classes are numbered in sorted order.
+    """Return the listing of images named CLASS/IMAGE, with classes numbered in sorted order.
 
     Args:
         train, test: the names.
@@ -194,24 +223,24 @@ def by_folder(train: list[str], test: list[str], key: str, where: str) -> Listin
         where: the lists, for messages.
 
     Raises:
-        DataError: a name without a class, or one that is there twice.
+        DataError: a name has no class, or is listed twice.
     """
     for name in train + test:
         if not re.fullmatch("[^/]+/[^/]+", name):
             raise DataError(f"{where}: {name!r}; expected is CLASS/IMAGE")
-    classes = sorted({name.split("/")[0] for name in train + test})
-    numbers = {name: number for number, name in enumerate(classes, 1)}
-    listing = Listing(classes)
+    class_names = sorted({name.split("/")[0] for name in train + test})
+    numbers = {name: number for number, name in enumerate(class_names, 1)}
+    listing = Listing(class_names)
     for split, names in (("train", train), ("test", test)):
         for name in names:
             listing.add(key.format(name), split, numbers[name.split("/")[0]], where)
     return listing
 
 
-def differences(found: Counts, official: Counts) -> list[str]:
-    """Return which numbers differ, one text each."""
+def differences(counts: Counts, official: Counts) -> list[str]:
+    """Return one text for each number that differs."""
     return [
-        f"{field.name} {getattr(found, field.name)} instead of {getattr(official, field.name)}"
+        f"{field.name} {getattr(counts, field.name)} instead of {getattr(official, field.name)}"
         for field in fields(Counts)
-        if getattr(found, field.name) != getattr(official, field.name)
+        if getattr(counts, field.name) != getattr(official, field.name)
     ]

@@ -1,4 +1,4 @@
-"""A folder that is either absent or whole: built beside its place, renamed into it, recognised by its record."""
+"""Atomic folders: built beside the target, renamed to it when complete, recognised later by their record."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ RECORD = "prepared.json"
 def building(out: Path) -> Iterator[Path]:
     """Yield an empty folder beside `out`, named OUT.partial; rename it to `out` when the block ends well.
 
-    What an earlier process left there is removed first. When the block raises, the folder is removed.
+    Leftovers of an earlier process are removed first. When the block raises, the folder is removed.
 
     Raises:
-        UsageError: the folder cannot be made, was not made here, or another process is at work in it.
+        UsageError: the folder cannot be made, was not made by `building`, or another process works in it.
     """
     partial = out.with_name(out.name + ".partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"--out {out}: {error.filename} is no folder") from None
+        raise UsageError(f"--out {out}: {error.filename} is not a folder") from None
     lock = os.open(partial, os.O_RDONLY)
     try:
         _claim(partial, lock)
@@ -56,15 +56,15 @@ def _claim(partial: Path, lock: int) -> None:
         pass
     if not partial.exists() or not os.path.samestat(os.fstat(lock), os.stat(partial)):
         raise UsageError(f"{partial}: another process has just finished there")
-    found = os.listdir(partial)
-    if found and RECORD not in found:
+    entries = os.listdir(partial)
+    if entries and RECORD not in entries:
         raise UsageError(f"{partial} is in the way and was not made by this command; remove it")
     _empty(partial)
     (partial / RECORD).write_text("{}\n")
 
 
 def _empty(partial: Path) -> None:
-    """Remove all but the record, which tells whose folder it is, however often this is interrupted."""
+    """Remove all but the record, which marks the folder as ours, however often this is interrupted."""
     for entry in os.scandir(partial):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
@@ -73,7 +73,7 @@ def _empty(partial: Path) -> None:
 
 
 def write_record(folder: Path, content: dict) -> None:
-    """Write what `folder` was made from, and a digest by which a later change shows."""
+    """Write the origin of `folder`, and a digest that reveals later changes."""
     write_text(folder / RECORD, json.dumps({**content, "digest": _digest(folder)}, indent=2) + "\n")
 
 
@@ -81,8 +81,8 @@ def finished(out: Path) -> dict | None:
     """Return the record of the complete folder `out`; None when there is none yet.
 
     Raises:
-        UsageError: it is something else.
-        DataError: it is not any more what it was when it was made.
+        UsageError: the folder was not made by this command.
+        DataError: it has changed since it was made.
     """
     if not os.path.lexists(out) or (out.is_dir() and not out.is_symlink() and not os.listdir(out)):
         return None
@@ -98,7 +98,7 @@ def finished(out: Path) -> dict | None:
 
 
 def _digest(folder: Path) -> str:
-    """Return the digest of the images' names and sizes."""
+    """Return a digest of the names and sizes of the images."""
     value = hashlib.sha256()
     for name, path in folder_files(folder):
         if "/" in name:

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from datasets.official.base import Counts, DataSet, File, Layout, Listing, whole
+from datasets.official.base import Counts, DataSet, File, Layout, Listing, to_int
 from utils.errors import DataError
 
 
@@ -20,7 +20,7 @@ def read(lists: dict[str, bytes]) -> Listing:
     listing = Listing(_names(lists, "cars_meta.mat"), (note,))
     for split, mat in (("train", "cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
         for name, number in zip(*_columns(lists, mat, "fname", "class")):
-            listing.add(f"cars_{split}/{name}", split, whole(number, f"{mat}, {name}"), mat)
+            listing.add(f"cars_{split}/{name}", split, to_int(number, f"{mat}, {name}"), mat)
     return listing
 
 
@@ -33,8 +33,8 @@ def read_second(lists: dict[str, bytes]) -> Listing:
     mat = "cars_annos.mat"
     listing = Listing(_names(lists, mat), ("the images are numbered otherwise than in cars_train and cars_test",))
     for name, number, test in zip(*_columns(lists, mat, "relative_im_path", "class", "test")):
-        split = "test" if whole(test, f"{mat}, {name}") else "train"
-        listing.add(str(name), split, whole(number, f"{mat}, {name}"), mat)
+        split = "test" if to_int(test, f"{mat}, {name}") else "train"
+        listing.add(str(name), split, to_int(number, f"{mat}, {name}"), mat)
     return listing
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from datasets.official.base import Counts, DataSet, File, Layout, Listing, table, whole
+from datasets.official.base import Counts, DataSet, File, Layout, Listing, table, to_int
 from utils.errors import DataError
 
 
@@ -28,7 +28,7 @@ def read(lists: dict[str, bytes]) -> Listing:
             raise DataError(
                 f"{where}: train_test_split.txt says {splits.get(image)}; accepted are 1, train, and 0, test"
             )
-        number = whole(labels.get(image), f"{where}, in image_class_labels.txt")
+        number = to_int(labels.get(image), f"{where}, in image_class_labels.txt")
         listing.add(f"images/{name}", "train" if splits[image] == "1" else "test", number, where)
     return listing
 

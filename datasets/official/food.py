@@ -12,16 +12,16 @@ def read(lists: dict[str, bytes]) -> Listing:
     """Read the .txt lists: one CLASS/IMAGE, without its ending, in a line.
 
     Raises:
-        DataError: a line is no CLASS/IMAGE, or is there twice.
+        DataError: a line is not CLASS/IMAGE, or an image is listed twice.
     """
     return _listing(*(lines(lists, name) for name in TXT))
 
 
 def read_json(lists: dict[str, bytes]) -> Listing:
-    """Read the .json lists: the same names by class, in no order.
+    """Read the .json lists: the same names by class, unordered.
 
     Raises:
-        DataError: not JSON, not of that form, or as `read`.
+        DataError: it is not JSON of that form, or as in `read`.
     """
     return _listing(*(_names(lists, name) for name in JSON))
 
@@ -31,7 +31,7 @@ def _names(lists: dict[str, bytes], name: str) -> list[str]:
         content = json.loads(lists[name])
         names = [image for images in content.values() for image in images]
         if not all(isinstance(image, str) and image.isprintable() for image in names):
-            raise ValueError("a name is no text")
+            raise ValueError("a name is not text")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{name}: not a list of images by class: {error}") from None
     return names

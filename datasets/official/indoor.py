@@ -8,15 +8,15 @@ from datasets.official.base import Counts, DataSet, File, Layout, Listing, by_fo
 
 
 def read(lists: dict[str, bytes]) -> Listing:
-    """Take each image's class from its folder.
+    """Take the class of each image from its folder.
 
     Raises:
-        DataError: a line is no CLASS/IMAGE, or is there twice.
+        DataError: a line is not CLASS/IMAGE, or an image is listed twice.
     """
     train, test = (lines(lists, name) for name in ("TrainImages.txt", "TestImages.txt"))
     listing = by_folder(train, test, "{}", "TrainImages.txt and TestImages.txt")
     others = sum(bool(re.search(r"_(gif|png|bmp)\.jpg$", name)) for name in train + test)
-    listing.notes += (f"{others} names end in _gif.jpg, _png.jpg or _bmp.jpg: what they hold may be no JPEG",)
+    listing.notes += (f"{others} names end in _gif.jpg, _png.jpg or _bmp.jpg: their content may not be JPEG",)
     return listing
 
 

@@ -1,4 +1,4 @@
-"""The class folders of a data set while they are made, from files that come in the order of an archive."""
+"""The class folders of a data set under construction, from files in the order of an archive."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Tree:
     An image goes to its place as soon as the lists are known; until then it waits under a number.
 
     Args:
-        data_set: what is being made.
+        data_set: the official data set.
         root: an empty folder.
-        unverified: take other counts than the official ones, with a warning.
-        write: how a content becomes a file.
+        unverified: accept other counts than the official ones, with a warning.
+        write: writes the content of an image to a path.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class Tree:
         self.left_out = 0
 
     def add_list(self, name: str, content: IO[bytes], where: Path) -> None:
-        """Take a list; once a layout has all of its lists, they are read.
+        """Add a list; read the lists once a layout is complete.
 
         Raises:
-            DataError: another list of that name was there before, or the lists or their counts are wrong.
+            DataError: there are two different lists of that name, or the lists or their counts are wrong.
         """
         text = content.read(LONGEST_LIST + 1)
         if len(text) > LONGEST_LIST:
             raise DataError(f"{where}: {name} is longer than {LONGEST_LIST:,} bytes, which no official list is")
         if self._lists.setdefault(name, text) != text:
-            raise DataError(f"{where}: holds another {name} than was given before")
+            raise DataError(f"{where}: its {name} differs from another one in --archive")
         if self._layout is None:
             complete = (each for each in self._data_set.layouts if set(each.lists) <= set(self._lists))
             self._layout = next(complete, None)
@@ -70,10 +70,10 @@ class Tree:
                 self._read_lists()
 
     def add_file(self, name: str, content: IO[bytes], where: Path) -> None:
-        """Take a file of an archive, list or image; anything else is passed over.
+        """Add a list or an image from an archive; ignore any other file.
 
         Raises:
-            DataError: as `add_list`, or an image that is there twice.
+            DataError: as `add_list`, or there are two images of that name.
         """
         list_name = self._data_set.list_name(name)
         if list_name is not None:
@@ -87,11 +87,11 @@ class Tree:
             self._waiting.append((name, waiting))
 
     def add_path(self, name: str, source: Path, link: str) -> None:
-        """Take an image of a folder, as a hard or symbolic link, or, with any other `link`, by writing its content.
+        """Add an image from a folder: a hard or symbolic link, or, with any other `link`, a written file.
 
         Raises:
-            DataError: an image that is there twice.
-            UsageError: the file system makes no hard link to it.
+            DataError: there are two images of that name.
+            UsageError: the file system cannot make a hard link to it.
         """
         source = Path(os.path.realpath(source))
         if link == "hard":
@@ -102,7 +102,7 @@ class Tree:
             self._place(name, lambda path: self._write_path(source, path))
 
     def missing_lists(self) -> str:
-        """Return which lists are still missing, for each layout; empty when one layout has them all."""
+        """Return the missing lists of each layout as text; empty when one layout is complete."""
         if self._layout is not None:
             return ""
         missing = [[name for name in layout.lists if name not in self._lists] for layout in self._data_set.layouts]
@@ -112,11 +112,11 @@ class Tree:
         """Check that every listed image is in its place.
 
         Raises:
-            DataError: naming those that are not.
+            DataError: some are missing.
         """
         missing = [key for key in self._targets if key not in self._placed]
         if missing:
-            raise DataError(f"{where}: {len(missing):,} listed images are not there as files: {names(missing)}")
+            raise DataError(f"{where}: {len(missing):,} listed images are missing: {names(missing)}")
 
     def _read_lists(self) -> None:
         listing = self._layout.read(self._lists)
@@ -134,15 +134,15 @@ class Tree:
         if wrong:
             message = f"not the counts of {self._data_set.title}: {'; '.join(wrong)}"
             if not self._unverified:
-                raise DataError(f"{message}; --unverified takes them")
+                raise DataError(f"{message}; --unverified accepts them")
             tqdm.write(f"WARNING: {message}", file=sys.stderr)
 
     def _check_case(self) -> None:
         if not (self._root / RECORD.upper()).exists():
-            return  # a file system that tells upper from lower case
-        known = {}
+            return  # the file system is case-sensitive
+        by_name = {}
         for target in self._targets.values():
-            other = known.setdefault(target.casefold(), target)
+            other = by_name.setdefault(target.casefold(), target)
             if other != target:
                 raise DataError(f"{target} and {other} are one name on the file system of --out")
 
@@ -152,7 +152,7 @@ class Tree:
             self.left_out += key is not None
             return False
         if key in self._placed:
-            raise DataError(f"the image {name} is there twice")
+            raise DataError(f"there are two images {name}")
         path = self._root / self._targets[key]
         path.parent.mkdir(parents=True, exist_ok=True)
         write(path)

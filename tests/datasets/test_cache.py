@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -42,6 +43,26 @@ def test_a_second_process_finds_everything_decoded(tmp_path, monkeypatch):
     again = CachedImages(images, SQUARE, tmp_path / "cache")
     assert again.prepare(range(12), "") == {}
     np.testing.assert_array_equal(again.pixels([7])[0], fresh(images, SQUARE)[7])
+
+
+def test_stores_opened_before_find_what_another_one_decoded(tmp_path, monkeypatch):
+    images = scan(write_folder(tmp_path / "images"))
+    first, second = (CachedImages(images, RAGGED, tmp_path / "cache") for _ in range(2))
+    first.prepare(range(12), "")
+    monkeypatch.setattr("datasets.cache.decode", lambda *_: pytest.fail("decoded twice"))
+    assert second.prepare(range(12), "") == {}
+    for ours, theirs in zip(second.pixels(range(12)), fresh(images, RAGGED)):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_filling_a_cache_together_does_no_harm(tmp_path):
+    images = scan(write_folder(tmp_path / "images"))
+    stores = [CachedImages(images, RAGGED, tmp_path / "cache") for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda store: store.prepare(range(12), ""), stores)) == [{}] * 4
+    for store in (*stores, CachedImages(images, RAGGED, tmp_path / "cache")):
+        for ours, theirs in zip(store.pixels(range(12)), fresh(images, RAGGED)):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_only_what_is_asked_for_is_decoded(tmp_path, monkeypatch):

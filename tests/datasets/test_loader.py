@@ -9,7 +9,7 @@ import pytest
 from datasets import loader
 from datasets.cache import CachedImages, StreamedImages
 from datasets.folder import scan
-from datasets.loader import Dataset, ahead, crop, normalise, order, training_batches
+from datasets.loader import Dataset, ahead, normalise, order, training_batches
 from datasets.preprocess import MEAN, STD, Preprocess
 from tests.pictures import write_folder, write_odd_folder
 from utils.errors import DataError
@@ -38,11 +38,11 @@ def test_a_batch_depends_on_seed_and_step_alone(images):
     assert not paddle.equal_all(run[6].images, other.images)
 
 
-def test_parts_of_a_batch_are_the_batch(images):
+def test_shards_of_a_batch_are_the_batch(images):
     whole = next(training_batches(images, 6, seed=1, start=2))
-    parts = [next(training_batches(images, 6, seed=1, start=2, part=slice(i, i + 3))) for i in (0, 3)]
-    assert paddle.equal_all(paddle.concat([part.images for part in parts]), whole.images)
-    assert parts[0].index.tolist() + parts[1].index.tolist() == whole.index.tolist()
+    shards = [next(training_batches(images, 6, seed=1, start=2, shard=slice(i, i + 3))) for i in (0, 3)]
+    assert paddle.equal_all(paddle.concat([shard.images for shard in shards]), whole.images)
+    assert shards[0].index.tolist() + shards[1].index.tolist() == whole.index.tolist()
 
 
 def test_targets_are_one_hot_in_the_order_of_classes(images):
@@ -68,19 +68,6 @@ def test_the_evaluation_transform_equals_paddle_vision(tmp_path, keep_aspect):
     chain = T.Compose([T.CenterCrop(32), T.ToTensor(), T.Normalize(list(MEAN), list(STD))])
     theirs = np.stack([chain(np.asarray(pixels)).numpy() for pixels in store.pixels(range(len(found)))])
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
-
-
-def test_crops_reach_every_place_and_flip_half():
-    pixels = [np.arange(36 * 36 * 3, dtype="uint32").reshape(36, 36, 3).astype("uint8")] * 400
-    rng = np.random.default_rng(0)
-    draws = rng.random((400, 3))
-    out = crop(pixels, 32, draws[:, :2], draws[:, 2] < 0.5)
-    places = (draws[:, :2] * 5).astype(int)
-    assert set(map(tuple, places)) == set(itertools.product(range(5), range(5)))
-    for i in (0, 7, 20):
-        top, left = places[i]
-        square = pixels[i][top : top + 32, left : left + 32]
-        np.testing.assert_array_equal(out[i], square[:, ::-1] if draws[i, 2] < 0.5 else square)
 
 
 def test_normalise_is_the_same_wherever_it_is_done():

@@ -112,7 +112,7 @@ def test_what_is_no_file_in_a_folder_is_passed_over(tmp_path):
     assert content(tmp_path / "out") == miniature.expected
     (images / "Laysan_Albatross_0000_0.jpg").unlink()
     (images / "Laysan_Albatross_0000_0.jpg").symlink_to("nowhere")
-    with pytest.raises(DataError, match="1 listed images are not there as files"):
+    with pytest.raises(DataError, match="1 listed images are missing"):
         prepare(miniature, [folder], tmp_path / "out2", "--link", "copy")
 
 
@@ -194,7 +194,7 @@ def test_notes_on_what_is_a_trap(tmp_path, capsys):
         "cars": "TLLib",
         "cars_second": "numbered otherwise",
         "aircraft": "--crop_banner",
-        "indoor": "1 images that no list names",
+        "indoor": "1 images are in no list",
     }
     for name, text in wanted.items():
         miniature = official.ALL[name]()
@@ -276,7 +276,7 @@ def test_right_totals_with_a_wrong_spread_are_refused(tmp_path):
         main(["indoor", "--archive", str(paths[0]), "--out", str(tmp_path / "out")])
     assert str(failure.value) == (
         "not the counts of MIT-Indoor-67: train_per_class (78, 82) instead of (77, 83); "
-        "test_per_class (18, 22) instead of (17, 23); --unverified takes them"
+        "test_per_class (18, 22) instead of (17, 23); --unverified accepts them"
     )
     assert os.listdir(tmp_path) == ["in"]
 
@@ -328,7 +328,7 @@ def test_other_size_sum_or_name_is_refused_before_anything_is_read(known_cub, tm
     cases = {
         "CUB_200_2011.tgz": (data + b"\0", f"it has {len(data) + 1:,} bytes instead of {len(data):,}"),
         "CUB_200_2011.tgz ": (data[:-9] + b"\0" + data[-8:], "its sha256 is "),
-        "birds.tgz": (data, "is no official name of CUB-200-2011; accepted are CUB_200_2011.tgz"),
+        "birds.tgz": (data, "is not an official file of CUB-200-2011; accepted are CUB_200_2011.tgz"),
         "food-101.tar.gz": (data, "is of Food-101, not of CUB-200-2011"),
     }
     for number, (name, (changed, text)) in enumerate(cases.items()):
@@ -354,7 +354,7 @@ def test_md5_is_used_where_there_is_no_sha256(known_cub, tmp_path, monkeypatch, 
                 main(arguments)
         else:
             main(arguments)
-            assert "no sum is on record" in capsys.readouterr().out
+            assert "no checksum is on record" in capsys.readouterr().out
 
 
 def test_release_must_be_whole(tmp_path, monkeypatch):

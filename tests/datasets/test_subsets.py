@@ -82,7 +82,7 @@ def test_impossible_class_counts(text):
 
 def test_subset_restricts_and_sorts():
     images = images_of([5, 5, 5, 5])
-    positions, classes = subset(images, seed=0, classes="2", total=4)
+    positions, classes = subset(images, seed=0, class_spec="2", total=4)
     ids = sorted(pick_classes(4, 2, 0))
     assert classes == [images.class_names[c] for c in ids]
     assert np.bincount(images.labels[positions], minlength=4)[ids].tolist() == [2, 2]
