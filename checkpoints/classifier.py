@@ -11,7 +11,7 @@ from checkpoints import checkpoint
 from checkpoints.pretrained import head_width, state_of
 from datasets.preprocess import Preprocess
 from models import ARCHITECTURES, build
-from regularizers.teacher import freeze
+from models.parameters import freeze
 from utils.errors import UsageError, WeightsError
 
 REFERENCE_ARCH = "resnet50"  # what the reference's scripts assume when nothing else is said

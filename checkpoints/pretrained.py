@@ -14,7 +14,7 @@ from checkpoints import conversion, formats
 from checkpoints.checkpoint import load_exactly
 from checkpoints.download import fetch
 from models import HEAD_NAMES, build, efficientnet
-from regularizers.teacher import freeze
+from models.parameters import freeze
 from utils.errors import UsageError, WeightsError
 from utils.files import digest
 

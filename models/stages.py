@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 
 import paddle
 from paddle import nn
-from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
+from paddle.vision.models.resnet import BottleneckBlock
 
 
 class Taps:
     """Keep what each of `layers` was last given and what it returned; as a context manager, until the block ends."""
 
-    def __init__(self, layers: list[nn.Layer]):
+    def __init__(self, layers: list[nn.Layer]) -> None:
         self.kept = [None] * len(layers)
         self.hooks = [
             layer.register_forward_post_hook(functools.partial(self._keep, i)) for i, layer in enumerate(layers)
         ]
 
-    def _keep(self, place, layer, given, returned):
+    def _keep(self, place: int, layer: nn.Layer, given: tuple, returned: paddle.Tensor) -> None:
         self.kept[place] = (given[0], returned)
 
     def take(self) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
@@ -28,10 +27,10 @@ class Taps:
         kept, self.kept = self.kept, [None] * len(self.kept)
         return kept
 
-    def __enter__(self):
+    def __enter__(self) -> Taps:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for hook in self.hooks:
             hook.remove()
 
@@ -63,10 +62,8 @@ class StageEnd:
 
 
 def stage_ends(network: nn.Layer) -> list[StageEnd]:
-    """Return the ends of the stages `layer1`, `layer2`, ... of a ResNet; none of another network."""
-    stages = [stage for name, stage in network.named_children() if re.fullmatch(r"layer\d+", name)]
-    if not stages or not all(isinstance(stage[-1], (BasicBlock, BottleneckBlock)) for stage in stages):
-        return []
+    """Return the ends of the residual stages; of a network without stages none."""
+    stages = [getattr(network, name) for name in network.stage_names]
     ends = []
     for i, stage in enumerate(stages):
         block, last = stage[-1], 3 if isinstance(stage[-1], BottleneckBlock) else 2

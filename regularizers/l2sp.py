@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import paddle
 
+from models.parameters import backbone_parameters, head_parameters, trainable_parameters
 from regularizers import validate
 from regularizers.base import Regularizer
-from training.optimizer import trained
 
 
 class L2SP(Regularizer):
@@ -37,13 +37,12 @@ class L2SP(Regularizer):
         self.sp_lambda, self.sp_head_lambda, self.sp_bn = sp_lambda, sp_head_lambda, sp_bn
 
     def prepare(self, setup):
-        source = dict(setup.source.named_parameters())
-        head = f"{setup.model.head_name}."
+        source = backbone_parameters(setup.source)
         # The source is frozen, so its own tensors serve; in a plain dictionary no checkpoint reaches them.
         self.start = {
             name: source[name]
-            for name, tensor in trained(setup.model).items()
-            if not name.startswith(head) and (self.sp_bn or tensor.ndim > 1)
+            for name, tensor in trainable_parameters(setup.model).items()
+            if name in source and (self.sp_bn or tensor.ndim > 1)
         }
 
     @paddle.no_grad()
@@ -59,8 +58,9 @@ class L2SP(Regularizer):
 
     def _pulls(self, model):
         """Yield each tensor that is pulled, how strongly, and its distance from where it is pulled to."""
-        for name, tensor in trained(model).items():
+        head = head_parameters(model) if self.sp_head_lambda else {}
+        for name, tensor in trainable_parameters(model).items():
             if name in self.start:
                 yield tensor, self.sp_lambda, tensor - self.start[name]
-            elif self.sp_head_lambda and name.startswith(f"{model.head_name}."):
+            elif name in head:
                 yield tensor, self.sp_head_lambda, tensor

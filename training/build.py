@@ -15,6 +15,7 @@ from datasets.cache import fingerprint
 from datasets.loader import Dataset
 from models import build
 from models.heads import reset_head
+from models.parameters import copy_backbone
 from training.meter import Meter, Stopwatch
 from training.optimizer import Optimizer
 from utils.distributed import SINGLE_PROCESS, Ranks
@@ -50,7 +51,7 @@ class Training:
         reset_head(self.model.head, generator(options.seed, "head", 0), options.head_init)
         source = None if options.pretrained == "none" else load_source(options.pretrained, options.model_arch)
         if source:
-            self._start_from(source.network)
+            copy_backbone(source.network, self.model)
         self.source = (
             {"origin": source.origin, "sha256": source.sha256, "classes": source.num_classes} if source else None
         )
@@ -73,12 +74,6 @@ class Training:
         self.meter = Meter(ranks)
         self.best = {"step": 0, "acc": -1.0}
         self.watch = Stopwatch()
-
-    def _start_from(self, source) -> None:
-        own = self.model.state_dict()
-        for name, tensor in source.state_dict().items():
-            if not name.startswith(f"{source.head_name}."):
-                own[name].set_value(tensor)
 
     def _setup(self, source) -> regularizers.Setup:
         options, store = self.options, self.train.store

@@ -6,10 +6,10 @@ import pytest
 from paddle import nn
 
 from models import build
+from models.parameters import freeze
 from models.stages import Taps, stage_ends
 from regularizers import attention
 from regularizers.attention import batch_increases, channel_attention, fit_head
-from regularizers.teacher import freeze
 from tests.regularizers.toys import ToyImages, arrays, same
 
 
