@@ -21,8 +21,7 @@ import yaml
 from paddle import nn
 from PIL import Image
 
-from checkpoints import classifier
-from checkpoints.classifier import Trained
+from checkpoints.classifier import Classifier
 from datasets.folder import EXTENSIONS, files_below
 from datasets.loader import crop, normalise
 from datasets.preprocess import MEAN, STD, Preprocess, decode
@@ -62,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         needs = f"--onnx needs {', '.join(missing)}"
         raise errors.UsageError(f"{needs}: pip install -r requirements-export.txt, or leave --onnx out")
     paddle.device.set_device("cpu")
-    model = classifier.load(options.ckpts, options.model_arch, options.image_size)
+    model = Classifier.load(options.ckpts, options.model_arch, options.image_size)
     images = comparison_images(model.preprocess, options.images, options.count)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
@@ -75,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
-class Classifier(nn.Layer):
+class WithSoftmax(nn.Layer):
     """A network in eval mode that returns what an application wants: probabilities.
 
     Args:
@@ -92,7 +91,7 @@ class Classifier(nn.Layer):
         return F.softmax(self.network(images).logits, axis=-1)
 
 
-def export(model: Trained, folder: Path, onnx: bool) -> list[Path]:
+def export(model: Classifier, folder: Path, onnx: bool) -> list[Path]:
     """Write the files into `folder`; return those that hold a network.
 
     Raises:
@@ -100,7 +99,7 @@ def export(model: Trained, folder: Path, onnx: bool) -> list[Path]:
     """
     side = model.preprocess.image_size
     spec = paddle.static.InputSpec([None, 3, side, side], "float32", INPUT)
-    paddle.jit.save(Classifier(model.network), str(folder / NAME), input_spec=[spec])
+    paddle.jit.save(WithSoftmax(model.network), str(folder / NAME), input_spec=[spec])
     write_text(folder / f"{NAME}.yml", yaml.safe_dump(description(model), sort_keys=False, allow_unicode=True))
     program = next(path for path in folder.iterdir() if path.suffix in (".json", ".pdmodel"))  # Paddle 3, 2.6
     if not onnx:
@@ -129,7 +128,7 @@ def to_onnx(program: Path) -> bytes:
     return network.SerializeToString()
 
 
-def description(model: Trained) -> dict:
+def description(model: Classifier) -> dict:
     """Return what an application must know beside the weights, in the form of PaddleX and PaddleClas."""
     preprocess = model.preprocess
     classes = model.class_names or [str(label) for label in range(model.width)]
@@ -175,13 +174,13 @@ def blurred(seed: int, size: int) -> np.ndarray:
 
 
 @paddle.no_grad()
-def check(model: Trained, images: np.ndarray, files: list[Path]) -> None:
+def check(model: Classifier, images: np.ndarray, files: list[Path]) -> None:
     """Compare each of `files` with the network on `images` and print the speed of each.
 
     Raises:
         WeightsError: a top class changes, or a probability differs by more than `LIMIT` of the image's highest.
     """
-    classifier = Classifier(model.network)
+    classifier = WithSoftmax(model.network)
     wanted, rate = timed(lambda batch: classifier(paddle.to_tensor(batch)).numpy(), images)
     print(f"{'checkpoint':17s} {rate:7.1f} images/s on the CPU", flush=True)
     for path in files:

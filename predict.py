@@ -23,8 +23,7 @@ import paddle
 from scipy.special import softmax
 from tqdm import tqdm
 
-from checkpoints import classifier
-from checkpoints.classifier import Trained
+from checkpoints.classifier import Classifier
 from datasets.cache import workers
 from datasets.folder import EXTENSIONS, files_below
 from datasets.loader import ahead, crop, normalise
@@ -113,13 +112,13 @@ def find(paths: list[str]) -> Found:
     return images
 
 
-def load(options) -> list[Trained]:
+def load(options) -> list[Classifier]:
     """Return the networks.
 
     Raises:
         WeightsError: a file is absent, damaged or refused, or its classes are not those of the first.
     """
-    models = [classifier.load(path, options.model_arch, options.image_size) for path in options.ckpts]
+    models = [Classifier.load(path, options.model_arch, options.image_size) for path in options.ckpts]
     first = class_names(models[0])
     for path, model in zip(options.ckpts, models):
         others = class_names(model)
@@ -129,13 +128,13 @@ def load(options) -> list[Trained]:
     return models
 
 
-def class_names(model: Trained) -> list[str]:
+def class_names(model: Classifier) -> list[str]:
     """Return the names of the outputs: their numbers, from 0, where the checkpoint has no names."""
     return model.class_names or [str(label) for label in range(model.width)]
 
 
 @paddle.no_grad()
-def label(models: list[Trained], images: Found, batch_size: int) -> tuple[list[str], np.ndarray]:
+def label(models: list[Classifier], images: Found, batch_size: int) -> tuple[list[str], np.ndarray]:
     """Return the images that could be read, and the mean of the networks' probabilities, float64 [N, K].
 
     An image of a folder that cannot be read is left out with one line of warning.

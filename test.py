@@ -18,7 +18,7 @@ from utils import startup  # noqa: F401  it sets threads and memory up, so it co
 # isort: split
 import numpy as np
 
-from checkpoints import classifier
+from checkpoints.classifier import Classifier
 from datasets.cache import StreamedImages
 from datasets.folder import same_classes, scan
 from datasets.loader import Dataset
@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         reports = dict.fromkeys(reports, options.report)
     stores, results, scored, curves = {}, {}, {}, {}
     for path in options.ckpts:
-        model = classifier.load(path, options.model_arch, options.image_size)
+        model = Classifier.load(path, options.model_arch, options.image_size)
         if model.preprocess not in stores:
             stores[model.preprocess] = store_of(found, model.preprocess, options)
         images = image_set(stores[model.preprocess], model, path)
@@ -160,7 +160,7 @@ def interpolation_losses(between: Interpolation, options) -> dict:
     return {**drawn, **{name: asdict(loss) for name, loss in losses.items()}}
 
 
-def image_set(store: StreamedImages, model: classifier.Trained, path: str) -> Dataset:
+def image_set(store: StreamedImages, model: Classifier, path: str) -> Dataset:
     """Return the images of the folder of `store`, labelled as the network's outputs are.
 
     Raises:

@@ -12,7 +12,8 @@ import yaml
 from paddle import nn
 
 import export
-from checkpoints import checkpoint, classifier
+from checkpoints import checkpoint
+from checkpoints.classifier import Classifier
 from datasets.preprocess import Preprocess
 from models import build
 from tests.models.random_weights import random_weights
@@ -72,7 +73,7 @@ def test_the_description_is_what_paddlex_reads(exported):
 
 def test_the_aspect_is_kept_where_the_training_kept_it(tmp_path):
     path = write_checkpoint(tmp_path / "a.pdparams", CLASSES, resize=40, keep_aspect=True)
-    resize = export.description(classifier.load(path))["PreProcess"]["transform_ops"][0]["ResizeImage"]
+    resize = export.description(Classifier.load(path))["PreProcess"]["transform_ops"][0]["ResizeImage"]
     assert resize == {"resize_short": 40, "interpolation": "bilinear", "backend": "pil"}
 
 

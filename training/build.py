@@ -150,17 +150,17 @@ class Training:
             UsageError: the run was started with other options.
         """
         content = checkpoint.read(path)
-        with checkpoint.understood(path):
-            self._same_options(content, path)
-            checkpoint.load_exactly(self.model, content["model"], path)
-            checkpoint.load_exactly(self.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
-            self.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
-            self.precision.set_state_dict(content["scaler"])
-            metrics = content["metrics"]
-            self.best = {"step": int(metrics["best"]["step"]), "acc": float(metrics["best"]["acc"])}
-            self.watch.resume(metrics["seconds"], metrics.get("lost_seconds", 0.0))
-            self.meter.resume(metrics["pending"])
-            return int(content["iter"]) + 1
+        checkpoint.validate_run(content, path)
+        self._same_options(content, path)
+        checkpoint.load_exactly(self.model, content["model"], path)
+        checkpoint.load_exactly(self.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
+        self.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
+        self.precision.set_state_dict(content["scaler"])
+        metrics = content["metrics"]
+        self.best = {"step": metrics["best"]["step"], "acc": float(metrics["best"]["acc"])}
+        self.watch.resume(metrics["seconds"], metrics.get("lost_seconds") or 0.0)
+        self.meter.resume(metrics["pending"])
+        return content["iter"] + 1
 
     def _same_options(self, content: dict, path: Path) -> None:
         now = {**vars(self.options), **self.options.method, "samples_sha256": splits.listing(self.train)[1]}
@@ -170,9 +170,9 @@ class Training:
             for name in sorted({*now, *then} - FREE - {"method"})
             if now.get(name) != then.get(name)
         ]
-        if (content["source"] or {}).get("sha256") != (self.source or {}).get("sha256"):
+        if (content.get("source") or {}).get("sha256") != (self.source or {}).get("sha256"):
             changed.append(f"the weights of --pretrained {self.options.pretrained} are others now")
-        ranks = content.get("ranks", 1)  # checkpoints of one process may be without
+        ranks = content.get("ranks") or 1  # checkpoints of one process may be without
         if ranks != self.ranks.count:
             changed.append(f"{ranks} processes are now {self.ranks.count}")
         if changed:
