@@ -15,6 +15,7 @@ from typing import Callable
 
 import numpy as np
 
+from checkpoints.torchfile import STREAM, ZIP
 from checkpoints.unpickler import Reader, Refused, StandIn, kind, quote, refusals, require
 
 _DTYPES = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
@@ -23,7 +24,6 @@ _MAX_DEPTH = 100
 _MAX_ITEMS = 100_000  # or the bytes of the file, when these are more: an item that is not shared takes one at least
 _NAME_TABLE = "StructuredToParameterName@@"
 _HEADERS = tuple(pickle.PROTO + bytes([protocol]) for protocol in (2, 3, 4, 5))
-_TORCH_MAGIC = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
 def load(path: str | os.PathLike) -> object:
@@ -51,10 +51,10 @@ def load(path: str | os.PathLike) -> object:
 
 def _content(path: Path) -> bytes:
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "not a regular file" if path.exists() else "not there"
-        raise Refused(f"it is {kind}; a .pdparams file is needed")
+        state = "a folder" if path.is_dir() else "not a regular file" if path.exists() else "not there"
+        raise Refused(f"it is {state}; a .pdparams file is needed")
     content = path.read_bytes()
-    if not content.startswith(_HEADERS) or content.startswith(_TORCH_MAGIC):
+    if not content.startswith(_HEADERS) or STREAM in content[:32]:
         raise Refused(f"not a .pdparams file: it {_looks(content)}")
     return content
 
@@ -62,9 +62,9 @@ def _content(path: Path) -> bytes:
 def _looks(content: bytes) -> str:
     if not content:
         return "is empty"
-    if content.startswith(b"PK\x03\x04"):
+    if content.startswith(ZIP):
         return "is a zip archive, such as a torch file"
-    if content.startswith(_TORCH_MAGIC):
+    if STREAM in content[:32]:
         return "is a torch file of the old format"
     if content[8:9] == b"{":
         return "looks like a safetensors file"
@@ -81,19 +81,15 @@ class _Bytes:
         self.text = text
 
 
-def _text_or_bytes(data: object) -> object:
-    return data.text if type(data) is _Bytes else data
-
-
 def _size(data: object) -> int:
     """Return how many bytes `_encoded` gives; -1 when `data` is neither bytes nor a text that stands for bytes."""
-    data = _text_or_bytes(data)
+    data = data.text if type(data) is _Bytes else data
     return len(data) if type(data) in (bytes, str) else -1
 
 
 def _encoded(data: object) -> bytes:
     """Return the bytes, also of the strings that Python 2 wrote for them."""
-    data = _text_or_bytes(data)
+    data = data.text if type(data) is _Bytes else data
     return data.encode("latin1") if type(data) is str else data
 
 
@@ -138,14 +134,6 @@ def _tuple(items: object) -> tuple:
     return items
 
 
-def _empty_bytes() -> bytes:
-    return b""
-
-
-def _empty_dict() -> dict:
-    return {}
-
-
 def _ndarray(*_: object) -> None:
     require(False, "a call of numpy.ndarray()")
 
@@ -165,9 +153,9 @@ def _scalar(dtype: object, data: object) -> float | int | bool:
 _NAMES = {
     ("builtins", "tuple"): _tuple,
     ("__builtin__", "tuple"): _tuple,  # protocol 2 keeps the names of Python 2
-    ("builtins", "bytes"): _empty_bytes,
-    ("__builtin__", "bytes"): _empty_bytes,
-    ("collections", "OrderedDict"): _empty_dict,
+    ("builtins", "bytes"): lambda: b"",
+    ("__builtin__", "bytes"): lambda: b"",
+    ("collections", "OrderedDict"): lambda: {},
     ("_codecs", "encode"): _Bytes,
     ("numpy", "ndarray"): _ndarray,
     ("numpy", "dtype"): _Dtype,
