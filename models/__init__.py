@@ -1,4 +1,4 @@
-"""The networks by name. Each is a `Network`, returns `Outputs` and keeps the names of its origin in the state dict."""
+"""The networks by name. Each is a `Network`, returns `Outputs` and keeps the state-dict names of its origin."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ STAGED = tuple(name for name, architecture in ARCHITECTURES.items() if architect
 HEAD_NAMES = {name: architecture.network.head_name for name, architecture in ARCHITECTURES.items()}
 
 
-def build(arch: str, classes: int) -> Network:
-    """Make the network `arch`, a key of `ARCHITECTURES`, with a head for `classes` classes."""
-    return ARCHITECTURES[arch](classes)
+def build(arch: str, num_classes: int) -> Network:
+    """Make the network `arch`, a key of `ARCHITECTURES`, with a head for `num_classes` classes."""
+    return ARCHITECTURES[arch](num_classes)
 
 
 __all__ = ["ARCHITECTURES", "HEAD_NAMES", "STAGED", "Network", "Outputs", "build"]

@@ -1,4 +1,4 @@
-"""What a network says of itself, and an entry of the registry of architectures."""
+"""The base of every network, and an entry of the registry of architectures."""
 
 from __future__ import annotations
 

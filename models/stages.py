@@ -1,4 +1,4 @@
-"""Where the stages of a ResNet end, and what passes there."""
+"""The ends of the stages of a ResNet, and the tensors that pass there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paddle.vision.models.resnet import BottleneckBlock
 
 
 class Taps:
-    """Keep what each of `layers` was last given and what it returned; as a context manager, until the block ends."""
+    """Record the last input and output of each of `layers`; as a context manager, until the block ends."""
 
     def __init__(self, layers: list[nn.Layer]) -> None:
         self.kept = [None] * len(layers)
@@ -23,7 +23,7 @@ class Taps:
         self.kept[place] = (given[0], returned)
 
     def take(self) -> list[tuple[paddle.Tensor, paddle.Tensor]]:
-        """Return what was kept, one pair for each layer, and forget it: a graph must not outlive its step."""
+        """Return the pairs (input, output), one for each layer, and drop them: a graph must not outlive its step."""
         kept, self.kept = self.kept, [None] * len(self.kept)
         return kept
 
@@ -46,19 +46,19 @@ class StageEnd:
 
     @property
     def channels(self) -> int:
-        """How many filters the convolution has."""
+        """The number of filters of the convolution."""
         return self.conv.weight.shape[0]
 
     def before_relu(self, given: paddle.Tensor, convolved: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
-        """Return what the block's last ReLU is applied to: with all filters, and in each channel without its own.
+        """Return the input of the block's last ReLU: with all filters, and for each channel without its filter.
 
         Args:
-            given: what the block was given.
-            convolved: what the convolution returned, [B, C, h, w], as are both results.
+            given: the input of the block.
+            convolved: the output of the convolution, [B, C, h, w], as are both results.
         """
         identity = given if self.block.downsample is None else self.block.downsample(given)
-        silent = self.norm(paddle.zeros([1, self.channels, 1, 1]))
-        return self.norm(convolved) + identity, silent + identity
+        ablated = self.norm(paddle.zeros([1, self.channels, 1, 1]))
+        return self.norm(convolved) + identity, ablated + identity
 
 
 def stage_ends(network: nn.Layer) -> list[StageEnd]:
