@@ -17,7 +17,7 @@ if __name__ == "__main__":
 # isort: split
 import paddle
 
-from checkpoints import classifier
+from checkpoints.classifier import Classifier
 from evaluation.export import comparison_images, export
 from models import ARCHITECTURES
 from utils import errors
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
         needs = f"--onnx needs {', '.join(missing)}"
         raise errors.UsageError(f"{needs}: pip install -r requirements-export.txt, or leave --onnx out")
     paddle.device.set_device("cpu")
-    model = classifier.load(options.ckpts, options.model_arch, options.image_size)
+    model = Classifier.load(options.ckpts, options.model_arch, options.image_size)
     images = comparison_images(model.preprocess, options.images, options.count)
     files = export(model, out, images, options.onnx)
     print(f"{out}: {', '.join(path.name for path in files)}")

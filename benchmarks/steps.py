@@ -32,6 +32,7 @@ from benchmarks import in_turns, seconds, show, write_json
 from datasets.batch import Batch
 from datasets.loader import normalise
 from models import ARCHITECTURES, build
+from models.parameters import copy_backbone
 from models.stages import stage_ends
 from regularizers.attention import batch_increases, fit_head
 from regularizers.teacher import Frozen
@@ -140,10 +141,7 @@ class Run:
         cache_dir: Path,
     ) -> None:
         self.model = build(options.model_arch, options.classes)
-        own = self.model.state_dict()
-        for key, tensor in source.state_dict().items():
-            if not key.startswith(f"{source.head_name}."):
-                own[key].set_value(tensor)
+        copy_backbone(source, self.model)
         self.model.train()
         given = {"attention": "uniform"} if "attention" in regularizers.arguments(name) else {}
         self.regularizer = regularizers.create(name, **given)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +10,13 @@ import paddle
 from paddle import nn
 
 from checkpoints import pdparams
+from checkpoints.entries import shown, validate, validate_run
 from utils.errors import WeightsError, names
 from utils.files import replacing
 
 FORMAT_VERSION = 1
+
+__all__ = ["FORMAT_VERSION", "load_exactly", "read", "save", "validate", "validate_run"]
 
 
 def save(path: str | os.PathLike, content: dict) -> None:
@@ -28,29 +29,15 @@ def read(path: str | os.PathLike) -> dict:
     """Read a checkpoint of this project or of the reference; nothing in the file is executed.
 
     Raises:
-        WeightsError: no such file, damaged, refused, or without the entry `model`.
+        WeightsError: the file is absent, damaged, refused, of another format version, or has no entry `model`.
     """
     content = pdparams.load(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
         raise WeightsError(f"{path}: not a checkpoint: it has no entry 'model'")
     version = content.get("format_version", FORMAT_VERSION)
-    if version != FORMAT_VERSION:
-        raise WeightsError(f"{path}: written in format {version}, this version reads format {FORMAT_VERSION}")
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise WeightsError(f"{path}: written in format {shown(version)}, this version reads format {FORMAT_VERSION}")
     return content
-
-
-@contextlib.contextmanager
-def understood(path: str | os.PathLike) -> Iterator[None]:
-    """Say that the file is no checkpoint of this project when its content is not what the block takes it for.
-
-    Raises:
-        WeightsError: an entry is absent or of another kind.
-    """
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise WeightsError(f"{path}: not a checkpoint as this project writes them ({reason})") from None
 
 
 def load_exactly(layer: nn.Layer, state: dict[str, np.ndarray], origin: str | Path) -> None:

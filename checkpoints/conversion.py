@@ -13,7 +13,7 @@ as it is: the loader then reports it as the file has it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def to_ours(state: dict[str, np.ndarray], arch: str) -> dict[str, np.ndarray]:
     """Return `state` under the names of our `arch` and in paddle's layout.
 
     The matrix of a linear layer is transposed to [in, out] when the file names a `running_mean`: those are torch's.
-    Everything else is the same array. Nothing is checked against the network: that is the loader's.
+    All other arrays are returned as they are. Nothing is checked against the network; `load_exactly` does that.
 
     Raises:
         WeightsError: two names of the file mean the same weight.
@@ -108,7 +108,7 @@ def renaming(names: Iterable[str], arch: str) -> dict[str, str]:
     return renamed
 
 
-def _modules(arch):
+def _modules(arch: str) -> dict[str, str]:
     if arch in _RESNET_REPEATS:
         return _resnet(_RESNET_REPEATS[arch])
     if arch in efficientnet.ARCHITECTURES:
@@ -116,7 +116,7 @@ def _modules(arch):
     return {}
 
 
-def _resnet(repeats):
+def _resnet(repeats: Sequence[int]) -> dict[str, str]:
     modules = {"stem.0.conv": "conv1", "stem.0.bn": "bn1"}
     blocks = [(stage, i) for stage, count in enumerate(repeats, start=1) for i in range(count)]
     for flat, (stage, i) in enumerate(blocks):
@@ -125,7 +125,7 @@ def _resnet(repeats):
     return modules
 
 
-def _efficientnet(repeats):
+def _efficientnet(repeats: Sequence[int]) -> dict[str, str]:
     modules = {foreign: ours for ours, *others in _EFFICIENTNET_ENDS for foreign in others}
     blocks = [(stage, i) for stage, count in enumerate(repeats) for i in range(count)]
     for flat, (stage, i) in enumerate(blocks):

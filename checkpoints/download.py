@@ -1,4 +1,4 @@
-"""Bring a file from the network once, whole and with the right checksum."""
+"""Download a file once, complete and with the right checksum."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def fetch(url: str, path: str | os.PathLike, *, md5: str | None = None, sha256: 
 
     The download goes to a hidden partial file in the same folder, which is renamed when it is whole and its checksum
     right. An interrupted one is continued by the next call. Of several processes one downloads while the others wait.
-    Nothing is unpacked. A file that is there is never overwritten: with a wrong checksum it may be a person's own.
+    Nothing is unpacked. An existing file is never overwritten, even if its checksum is wrong.
 
     Args:
         url: where the file is.
-        path: what it is to be called; its folder is made.
+        path: where to put it; its folder is made.
         md5: the expected checksum, hexadecimal.
         sha256: likewise; without either any file is right.
 
     Raises:
-        WeightsError: it cannot be had, and the message says how to put it in place by hand; or a checksum is wrong.
+        WeightsError: the download fails, and the message says how to do it by hand; or a checksum is wrong.
     """
     path = Path(path)
     sums = {name: value.lower() for name, value in (("sha256", sha256), ("md5", md5)) if value}
@@ -85,7 +85,7 @@ def _alone(path: Path) -> Iterator[None]:
         except BlockingIOError:
             print(f"waiting for another process that downloads {path}", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: two downloads at once are for the checksum to tell
+        except OSError:  # a file system without locks: the checksum detects two downloads at once
             pass
         yield
     lock.unlink(missing_ok=True)
@@ -112,8 +112,8 @@ def _bring(url: str, path: Path, sums: dict[str, str]) -> None:
     os.replace(partial, path)
 
 
-def _printable(failure) -> str:
-    """Return a reason on one line: part of it may be the server's own words."""
+def _printable(failure: Exception) -> str:
+    """Return a reason on one line: part of it may be text of the server."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(failure)[:200]).split())
 
 
@@ -123,7 +123,7 @@ class _Unreachable(Exception):
 
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
-    """Tell failures of the network from those of the disk."""
+    """Raise `_Unreachable` for failures of the network; those of the disk pass."""
     try:
         yield
     except urllib.error.HTTPError as failure:
@@ -135,7 +135,7 @@ def _network() -> Iterator[None]:
         raise _Unreachable(str(failure) or type(failure).__name__) from failure
 
 
-def _open(url: str, start: int):
+def _open(url: str, start: int) -> tuple[http.client.HTTPResponse, int]:
     """Ask for `url` from byte `start` on; return the response and the byte that it begins with, `start` or 0."""
     headers = {"User-Agent": "SMILE"}  # some servers turn away the name that urllib gives itself
     if start:
@@ -179,6 +179,6 @@ def _download(url: str, partial: Path, title: str) -> bool:
     return start > 0
 
 
-def _read(response) -> bytes:
+def _read(response: http.client.HTTPResponse) -> bytes:
     with _network():
         return response.read1(_BLOCK)

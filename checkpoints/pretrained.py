@@ -12,8 +12,9 @@ from paddle import nn
 from checkpoints import conversion, formats
 from checkpoints.checkpoint import load_exactly
 from checkpoints.download import fetch
+from checkpoints.entries import shown
 from models import HEAD_NAMES, build, efficientnet
-from regularizers.teacher import freeze
+from models.parameters import freeze
 from utils.errors import UsageError, WeightsError, warn
 from utils.files import digest
 
@@ -137,12 +138,14 @@ def state_of(content: dict, arch: str, path: Path) -> dict[str, np.ndarray]:
     """Return the weights in the `content` of the file `path` as `read_state` does."""
     if isinstance(content.get("model"), dict):
         written = content.get("arch", arch)
-        if written != arch:
-            raise WeightsError(f"{path} holds a {written}, --model_arch is {arch}")
-        content = {name: value for name, value in content["model"].items() if not name.startswith("aux_fc.")}
-    foreign = [name for name, value in content.items() if not isinstance(value, np.ndarray)]
+        if type(written) is not str or written != arch:
+            raise WeightsError(f"{path}: its entry arch is {shown(written)}, --model_arch is {arch}")
+        content = content["model"]
+    foreign = [name for name, value in content.items() if type(name) is not str or not isinstance(value, np.ndarray)]
     if foreign or not content:
-        raise WeightsError(f"{path}: not weights: {'its entry ' + str(foreign[0]) if foreign else 'it'} holds no array")
+        culprit = f"its entry {shown(foreign[0])}" if foreign else "it"
+        raise WeightsError(f"{path}: not weights: {culprit} holds no array; accepted are arrays by name")
+    content = {name: value for name, value in content.items() if not name.startswith("aux_fc.")}
     if arch in efficientnet.ARCHITECTURES and conversion.TORCHVISION in content:
         warn(f"{path}: torchvision's {arch} pads otherwise and has another epsilon")
     return conversion.to_ours(content, arch)

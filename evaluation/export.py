@@ -13,7 +13,7 @@ import yaml
 from paddle import nn
 from PIL import Image
 
-from checkpoints.classifier import Trained
+from checkpoints.classifier import Classifier
 from datasets.loader import crop, normalise
 from datasets.preprocess import MEAN, STD, Preprocess, decode
 from evaluation.deployed import INPUT, compare, quiet, runner, timed
@@ -26,7 +26,7 @@ PADDLEX_NAME = "ResNet50"  # PaddleX reads a model by the name of one of its own
 OPSET = 13
 
 
-class Classifier(nn.Layer):
+class WithSoftmax(nn.Layer):
     """A network in eval mode that returns probabilities, as an application wants them.
 
     Args:
@@ -43,7 +43,7 @@ class Classifier(nn.Layer):
         return F.softmax(self.network(images).logits, axis=-1)
 
 
-def export(model: Trained, out: Path, images: np.ndarray, onnx: bool) -> list[Path]:
+def export(model: Classifier, out: Path, images: np.ndarray, onnx: bool) -> list[Path]:
     """Export into a temporary folder, compare on `images`, and rename the folder to `out` when everything agrees.
 
     Args:
@@ -69,7 +69,7 @@ def export(model: Trained, out: Path, images: np.ndarray, onnx: bool) -> list[Pa
     return sorted(out.iterdir())
 
 
-def write(model: Trained, folder: Path, onnx: bool) -> list[Path]:
+def write(model: Classifier, folder: Path, onnx: bool) -> list[Path]:
     """Write the files into `folder`; return those that hold a network.
 
     Raises:
@@ -77,7 +77,7 @@ def write(model: Trained, folder: Path, onnx: bool) -> list[Path]:
     """
     side = model.preprocess.image_size
     spec = paddle.static.InputSpec([None, 3, side, side], "float32", INPUT)
-    paddle.jit.save(Classifier(model.network), str(folder / NAME), input_spec=[spec])
+    paddle.jit.save(WithSoftmax(model.network), str(folder / NAME), input_spec=[spec])
     write_text(folder / f"{NAME}.yml", yaml.safe_dump(description(model), sort_keys=False, allow_unicode=True))
     program = next(path for path in folder.iterdir() if path.suffix in (".json", ".pdmodel"))  # Paddle 3, 2.6
     if not onnx:
@@ -106,7 +106,7 @@ def to_onnx(program: Path) -> bytes:
     return network.SerializeToString()
 
 
-def description(model: Trained) -> dict:
+def description(model: Classifier) -> dict:
     """Return what an application needs besides the weights, in the form of PaddleX and PaddleClas."""
     preprocess = model.preprocess
     names = class_names(model)
@@ -150,13 +150,13 @@ def blurred(seed: int, size: int) -> np.ndarray:
 
 
 @paddle.no_grad()
-def check(model: Trained, images: np.ndarray, files: list[Path]) -> None:
+def check(model: Classifier, images: np.ndarray, files: list[Path]) -> None:
     """Compare each of `files` with the network on `images` and print the speed of each.
 
     Raises:
         WeightsError: a top class changes, or a probability differs by more than `LIMIT` of the image's highest.
     """
-    classifier = Classifier(model.network)
+    classifier = WithSoftmax(model.network)
     expected, rate = timed(lambda batch: classifier(paddle.to_tensor(batch)).numpy(), images)
     print(f"{'checkpoint':17s} {rate:7.1f} images/s on the CPU", flush=True)
     for path in files:

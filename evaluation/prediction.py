@@ -15,8 +15,7 @@ import paddle
 from scipy.special import softmax
 from tqdm import tqdm
 
-from checkpoints import classifier
-from checkpoints.classifier import Trained
+from checkpoints.classifier import Classifier
 from datasets.cache import workers
 from datasets.folder import EXTENSIONS, files_below
 from datasets.loader import ahead, crop, normalise
@@ -83,13 +82,13 @@ def image_files(folder: str, culprit: str) -> list[Path]:
     return found
 
 
-def load(checkpoints: Sequence[str], arch: str | None = None, image_size: int | None = None) -> list[Trained]:
+def load(checkpoints: Sequence[str], arch: str | None = None, image_size: int | None = None) -> list[Classifier]:
     """Return the networks.
 
     Raises:
         WeightsError: a file is absent, damaged or refused, or its classes are not those of the first.
     """
-    models = [classifier.load(path, arch, image_size) for path in checkpoints]
+    models = [Classifier.load(path, arch, image_size) for path in checkpoints]
     first = class_names(models[0])
     for path, model in zip(checkpoints, models):
         others = class_names(model)
@@ -99,13 +98,13 @@ def load(checkpoints: Sequence[str], arch: str | None = None, image_size: int | 
     return models
 
 
-def class_names(model: Trained) -> list[str]:
+def class_names(model: Classifier) -> list[str]:
     """Return the names of the outputs: their numbers, from 0, where the checkpoint has no names."""
     return model.class_names or [str(label) for label in range(model.width)]
 
 
 @paddle.no_grad()
-def label(models: list[Trained], images: Given, batch_size: int) -> tuple[list[str], np.ndarray]:
+def label(models: list[Classifier], images: Given, batch_size: int) -> tuple[list[str], np.ndarray]:
     """Return the images that could be read, and the mean of the networks' probabilities, float64 [N, K].
 
     An image of a folder that cannot be read is left out with one line of warning.
@@ -128,7 +127,7 @@ def label(models: list[Trained], images: Given, batch_size: int) -> tuple[list[s
     return paths, np.concatenate(rows)
 
 
-def _read(models: list[Trained], images: Given, batch_size: int) -> Iterator[Batch]:
+def _read(models: list[Classifier], images: Given, batch_size: int) -> Iterator[Batch]:
     """Yield the paths of a batch, the failures in it, and its centre crops by how they were resized."""
     resizes = list(dict.fromkeys(model.preprocess for model in models))
 

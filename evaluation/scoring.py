@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from paddle import nn
 
-from checkpoints import classifier
-from checkpoints.classifier import Trained
+from checkpoints.classifier import Classifier
 from datasets.cache import StreamedImages
 from datasets.folder import same_classes
 from datasets.loader import Dataset
@@ -67,15 +66,15 @@ def score_checkpoints(
         paths: the checkpoints.
         store_of: returns the images of the folder, resized as a checkpoint asks.
         batch_size: images scored at a time; None for the number used in training.
-        arch, image_size: of checkpoints of the reference, as for `classifier.load`.
+        arch, image_size: of checkpoints of the reference, as for `Classifier.load`.
 
     Raises:
         DataError: an image cannot be read, or the folder does not have the checkpoint's classes.
-        WeightsError, UsageError: as `classifier.load`.
+        WeightsError, UsageError: as `Classifier.load`.
     """
     stores: dict[Preprocess, StreamedImages] = {}
     for path in paths:
-        model = classifier.load(path, arch, image_size)
+        model = Classifier.load(path, arch, image_size)
         if model.preprocess not in stores:
             stores[model.preprocess] = store_of(model.preprocess)
         images = labelled(stores[model.preprocess], model, path)
@@ -87,7 +86,7 @@ def score_checkpoints(
         yield Scored(path, model.network, images, logits, scores, size, time.perf_counter() - began)
 
 
-def labelled(store: StreamedImages, model: Trained, path: str) -> Dataset:
+def labelled(store: StreamedImages, model: Classifier, path: str) -> Dataset:
     """Return the images of the folder of `store`, labelled in the order of the network's outputs.
 
     Raises:

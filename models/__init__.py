@@ -1,21 +1,20 @@
-"""The networks by name. Each returns `Outputs`, has a `head` and its `head_name`, and keeps its origin's names."""
+"""The networks by name. Each is a `Network`, returns `Outputs` and keeps the state-dict names of its origin."""
 
 from __future__ import annotations
 
-from paddle import nn
-
 from models import efficientnet, mobilenet, resnet, resnet_cifar
+from models.network import Network
 from models.outputs import Outputs
 
 _FAMILIES = (resnet, resnet_cifar, mobilenet, efficientnet)
-ARCHITECTURES = {name: constructor for family in _FAMILIES for name, constructor in family.ARCHITECTURES.items()}
-STAGED = (*resnet.ARCHITECTURES, *resnet_cifar.ARCHITECTURES)  # whose residual stages `models.stages` knows
-HEAD_NAMES = {name: family.HEAD_NAME for family in _FAMILIES for name in family.ARCHITECTURES}
+ARCHITECTURES = {name: architecture for family in _FAMILIES for name, architecture in family.ARCHITECTURES.items()}
+STAGED = tuple(name for name, architecture in ARCHITECTURES.items() if architecture.network.stage_names)
+HEAD_NAMES = {name: architecture.network.head_name for name, architecture in ARCHITECTURES.items()}
 
 
-def build(arch: str, classes: int) -> nn.Layer:
-    """Make the network `arch`, a key of `ARCHITECTURES`, with a head for `classes` classes."""
-    return ARCHITECTURES[arch](classes)
+def build(arch: str, num_classes: int) -> Network:
+    """Make the network `arch`, a key of `ARCHITECTURES`, with a head for `num_classes` classes."""
+    return ARCHITECTURES[arch](num_classes)
 
 
-__all__ = ["ARCHITECTURES", "HEAD_NAMES", "STAGED", "Outputs", "build"]
+__all__ = ["ARCHITECTURES", "HEAD_NAMES", "STAGED", "Network", "Outputs", "build"]

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 
+import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from models.network import Architecture, Network
 from models.outputs import Outputs
 
-HEAD_NAME = "_fc"  # in the state dict
 _DROP_CONNECT = 0.2
 
 # repeats, kernel, stride, expansion, channels of the seven stages of B0
@@ -30,10 +31,10 @@ _STAGES = (
     (1, 3, 1, 6, 320),
 )
 
-# width and depth as multiples of B0's, dropout before the head
+# width and depth as multiples of B0's, dropout before the head, side of the published images
 _FAMILY = {
-    "efficientnet_b0": (1.0, 1.0, 0.2),
-    "efficientnet_b4": (1.4, 1.8, 0.4),
+    "efficientnet_b0": (1.0, 1.0, 0.2, 224),
+    "efficientnet_b4": (1.4, 1.8, 0.4, 380),
 }
 
 
@@ -74,7 +75,7 @@ class MBConv(nn.Layer):
 
     def __init__(
         self, channels_in: int, channels: int, kernel: int, stride: int, expansion: int, drop_rate: float = 0.0
-    ):
+    ) -> None:
         super().__init__()
         inner, squeezed = channels_in * expansion, max(1, channels_in // 4)
         self.expands = expansion != 1
@@ -90,7 +91,7 @@ class MBConv(nn.Layer):
         self._project_conv = _conv(inner, channels, 1)
         self._bn2 = _norm(channels)
 
-    def forward(self, inputs):
+    def forward(self, inputs: paddle.Tensor) -> paddle.Tensor:
         """Map [B, channels_in, H, W] to [B, channels, ceil(H / stride), ceil(W / stride)]."""
         x = F.swish(self._bn0(self._expand_conv(inputs))) if self.expands else inputs
         x = F.swish(self._bn1(self._depthwise_conv(x)))
@@ -103,7 +104,7 @@ class MBConv(nn.Layer):
         return F.dropout(x, self.drop_rate, axis=0, training=self.training) + inputs
 
 
-class EfficientNet(nn.Layer):
+class EfficientNet(Network, nn.Layer):
     """Stem, seven stages of `MBConv`, a 1x1 convolution, pooling, dropout, one linear head.
 
     `maps` are the outputs of the last block at each of the five resolutions, 1/2 to 1/32. So, unlike a ResNet's, the
@@ -114,12 +115,12 @@ class EfficientNet(nn.Layer):
         width: channels as a multiple of B0's.
         depth: blocks as a multiple of B0's.
         dropout: the rate before the head.
-        classes: outputs of the head.
+        num_classes: outputs of the head.
     """
 
-    head_name = HEAD_NAME
+    head_name = "_fc"
 
-    def __init__(self, width: float, depth: float, dropout: float, classes: int):
+    def __init__(self, width: float, depth: float, dropout: float, num_classes: int) -> None:
         super().__init__()
         blocks = [
             (kernel, stride if first else 1, expansion, round_channels(channels * width))
@@ -137,17 +138,12 @@ class EfficientNet(nn.Layer):
         features = round_channels(1280 * width)
         self._conv_head = _conv(channels, features, 1)
         self._bn1 = _norm(features)
-        self._fc = nn.Linear(features, classes)
+        self._fc = nn.Linear(features, num_classes)
         self.dropout = dropout
         strides = [stride for _, stride, _, _ in blocks]
         self._ends = [i for i, following in enumerate([*strides[1:], 2]) if following == 2]
 
-    @property
-    def head(self):
-        """The classifier, the one part that is new when the network is fine-tuned."""
-        return self._fc
-
-    def forward(self, images) -> Outputs:
+    def forward(self, images: paddle.Tensor) -> Outputs:
         """Map normalised images [B, 3, H, W] to `Outputs`; in training, dropout draws from paddle's generator."""
         x = F.swish(self._bn0(self._conv_stem(images)))
         maps = []
@@ -160,4 +156,7 @@ class EfficientNet(nn.Layer):
         return Outputs(logits, features, tuple(maps))
 
 
-ARCHITECTURES = {name: (lambda classes, row=row: EfficientNet(*row, classes)) for name, row in _FAMILY.items()}
+ARCHITECTURES = {
+    name: Architecture(EfficientNet, {"width": width, "depth": depth, "dropout": dropout}, image_size)
+    for name, (width, depth, dropout, image_size) in _FAMILY.items()
+}

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
+import paddle
 import paddle.vision.models as vision
 
+from models.network import Architecture, Network
 from models.outputs import Outputs
-
-HEAD_NAME = "classifier.1"  # in the state dict
 
 # the last layers of `features` at resolution 1/2, 1/4, 1/8, 1/16, 1/32
 _ENDS = (1, 3, 6, 13, 18)
 
 
-class MobileNetV2(vision.MobileNetV2):
+class MobileNetV2(Network, vision.MobileNetV2):
     """MobileNetV2 (Sandler et al., arXiv 1801.04381).
 
     `maps` are the outputs of the last layer at each resolution, 1/2 to 1/32; the last one, that of the 1x1
     convolution to 1280 channels, feeds the pool.
     """
 
-    head_name = HEAD_NAME
+    head_name = "classifier.1"
 
-    @property
-    def head(self):
-        """The classifier, the one part that is new when the network is fine-tuned."""
-        return self.classifier[1]
-
-    def forward(self, images) -> Outputs:
+    def forward(self, images: paddle.Tensor) -> Outputs:
         """Map normalised images [B, 3, H, W] to `Outputs`; in training, dropout draws from paddle's generator."""
         x = images
         maps = []
@@ -38,4 +33,4 @@ class MobileNetV2(vision.MobileNetV2):
         return Outputs(self.classifier(features), features, tuple(maps))
 
 
-ARCHITECTURES = {"mobilenet_v2": lambda classes: MobileNetV2(num_classes=classes)}
+ARCHITECTURES = {"mobilenet_v2": Architecture(MobileNetV2, {})}

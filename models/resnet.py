@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+import paddle
 import paddle.vision.models as vision
 from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
 
+from models.network import Architecture, Network
 from models.outputs import Outputs
 
-HEAD_NAME = "fc"  # in the state dict
 
-
-class ResNet(vision.ResNet):
+class ResNet(Network, vision.ResNet):
     """ResNet, ResNeXt and Wide ResNet (He et al., arXiv 1512.03385; 1611.05431; 1605.07146).
 
     `maps` are the outputs of `layer1` to `layer4`, each after its last ReLU.
     """
 
-    head_name = HEAD_NAME
+    head_name = "fc"
+    stage_names = ("layer1", "layer2", "layer3", "layer4")
 
-    @property
-    def head(self):
-        """The classifier, the one part that is new when the network is fine-tuned."""
-        return self.fc
-
-    def forward(self, images) -> Outputs:
+    def forward(self, images: paddle.Tensor) -> Outputs:
         """Map normalised images [B, 3, H, W] to `Outputs`."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         maps = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+        for name in self.stage_names:
+            x = getattr(self, name)(x)
             maps.append(x)
         features = self.avgpool(x).flatten(1)
         return Outputs(self.fc(features), features, tuple(maps))
@@ -52,8 +48,7 @@ _FAMILY = {
 }
 
 
-def _constructor(depth, block, width, groups):
-    return lambda classes: ResNet(block, depth, width=width, groups=groups, num_classes=classes)
-
-
-ARCHITECTURES = {name: _constructor(*row) for name, row in _FAMILY.items()}
+ARCHITECTURES = {
+    name: Architecture(ResNet, {"depth": depth, "block": block, "width": width, "groups": groups})
+    for name, (depth, block, width, groups) in _FAMILY.items()
+}

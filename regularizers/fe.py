@@ -9,6 +9,7 @@ momentum is not Nesterov's either, for this method alone.
 
 from __future__ import annotations
 
+from models.parameters import backbone_parameters, batch_norms
 from regularizers.base import Regularizer, Requirements, Setup
 
 
@@ -19,9 +20,7 @@ class FE(Regularizer):
         return Requirements(source=True, backbone="frozen")
 
     def prepare(self, setup: Setup) -> None:
-        for name, tensor in setup.model.named_parameters():
-            if not name.startswith(f"{setup.model.head_name}."):
-                tensor.stop_gradient = True
-        for layer in setup.model.sublayers():
-            if hasattr(layer, "_variance"):  # batch normalisation of any kind; dropout stays in training mode
-                layer.eval()
+        for tensor in backbone_parameters(setup.model).values():
+            tensor.stop_gradient = True
+        for layer in batch_norms(setup.model).values():  # dropout stays in training mode
+            layer.eval()

@@ -18,9 +18,9 @@ from paddle import nn
 
 from datasets.batch import Batch
 from models.outputs import Outputs
+from models.parameters import backbone_parameters, head_parameters, trainable_parameters
 from regularizers import validate
 from regularizers.base import Regularizer, Requirements, Setup
-from training.optimizer import trained
 
 
 class L2SP(Regularizer):
@@ -41,13 +41,12 @@ class L2SP(Regularizer):
         return Requirements(source=True, backbone="regularized", terms=("sp",))
 
     def prepare(self, setup: Setup) -> None:
-        source = dict(setup.source.named_parameters())
-        head = f"{setup.model.head_name}."
+        source = backbone_parameters(setup.source)
         # The source is frozen, so its own tensors serve; in a plain dictionary no checkpoint reaches them.
         self.start = {
             name: source[name]
-            for name, tensor in trained(setup.model).items()
-            if not name.startswith(head) and (self.sp_bn or tensor.ndim > 1)
+            for name, tensor in trainable_parameters(setup.model).items()
+            if name in source and (self.sp_bn or tensor.ndim > 1)
         }
 
     def loss(self, model: nn.Layer, batch: Batch, outputs: Outputs, step: int) -> dict[str, paddle.Tensor]:
@@ -56,8 +55,9 @@ class L2SP(Regularizer):
 
     def _pulls(self, model: nn.Layer) -> Iterator[tuple[float, paddle.Tensor]]:
         """Yield the strength of each pull and the distance of its tensor from where it is pulled to."""
-        for name, tensor in trained(model).items():
+        head = head_parameters(model) if self.sp_head_lambda else {}
+        for name, tensor in trainable_parameters(model).items():
             if name in self.start:
                 yield self.sp_lambda, tensor - self.start[name]
-            elif self.sp_head_lambda and name.startswith(f"{model.head_name}."):
+            elif name in head:
                 yield self.sp_head_lambda, tensor

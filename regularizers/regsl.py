@@ -33,10 +33,10 @@ from paddle import nn
 
 from datasets.batch import Batch
 from models.outputs import Outputs
+from models.parameters import batch_norms, trainable_parameters
 from regularizers import validate
 from regularizers.base import Regularizer, Requirements, Setup
 from regularizers.losses import cross_entropies
-from training.optimizer import trained
 
 STAGE = re.compile(r"layer(\d+)\.")
 EPSILON = 1e-6  # official; that of the batch normalisation itself is 1e-5
@@ -93,7 +93,7 @@ class RegSL(Regularizer):
 
     def prepare(self, setup: Setup) -> None:
         source = dict(setup.source.named_parameters())
-        tensors = trained(setup.model)
+        tensors = trainable_parameters(setup.model)
         bounds = {name: self._bound(STAGE.match(name)) for name in tensors if STAGE.match(name)}
         filters = [name for name in bounds if tensors[name].ndim > 1]
         # The source is frozen, so its own tensors serve; in a plain dictionary no checkpoint reaches them.
@@ -101,8 +101,7 @@ class RegSL(Regularizer):
         self.start[f"{setup.model.head_name}.weight"] = 0.0
         self.bounds = paddle.to_tensor([*(bounds[name] for name in filters), self.head_distance], dtype="float32")
 
-        norms = [name[: -len("._variance")] for name in source if name.endswith("._variance")]
-        self.norms = [name for name in norms if f"{name}.weight" in bounds]
+        self.norms = [name for name in batch_norms(setup.source) if f"{name}.weight" in bounds]
         gammas, deviations = self._norms(source)
         self.ratios = gammas / deviations
         self.sizes = [source[f"{name}.weight"].shape[0] for name in self.norms]

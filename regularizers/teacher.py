@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import paddle
 from paddle import nn
 
 from models.outputs import Outputs
+from models.parameters import backbone_parameters, batch_norms, freeze
 from utils.precision import Precision, float32
-
-
-def freeze(network: nn.Layer) -> nn.Layer:
-    """Put `network` in eval mode and stop every gradient into it; return it."""
-    network.eval()
-    for tensor in network.parameters():
-        tensor.stop_gradient = True
-    return network
 
 
 class Frozen:
     """Hold a network out of reach of `train()`, of the optimizer and of the checkpoint."""
 
-    def __init__(self, network: nn.Layer, precision: Precision = float32):
+    def __init__(self, network: nn.Layer, precision: Precision = float32) -> None:
         self.network, self.precision = freeze(network), precision
 
     @paddle.no_grad()
@@ -40,7 +34,7 @@ class MeanTeacher(nn.Layer):
         precision: how it computes.
     """
 
-    def __init__(self, source: nn.Layer, bn_stats: bool = True, precision: Precision = float32):
+    def __init__(self, source: nn.Layer, bn_stats: bool = True, precision: Precision = float32) -> None:
         super().__init__()
         self.precision = precision
         self.network = freeze(copy.deepcopy(source))
@@ -60,9 +54,9 @@ class MeanTeacher(nn.Layer):
         for mine, theirs in self._followed[1]:
             mine.add_((theirs - mine).scale_(1 - decay))  # on a CPU far faster than lerp_
 
-    def _pairs(self, student):
-        trained = dict(student.named_parameters())
-        for name, mine in self.network.named_parameters():
-            statistic = name.endswith(("._mean", "._variance"))
-            if not name.startswith(f"{self.network.head_name}.") and (self.bn_stats or not statistic):
-                yield mine, trained[name]
+    def _pairs(self, student: nn.Layer) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
+        tensors = dict(student.named_parameters())
+        statistics = {f"{norm}.{leaf}" for norm in batch_norms(self.network) for leaf in ("_mean", "_variance")}
+        for name, mine in backbone_parameters(self.network).items():
+            if self.bn_stats or name not in statistics:
+                yield mine, tensors[name]

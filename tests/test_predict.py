@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import predict
-from checkpoints import checkpoint, classifier
+from checkpoints import checkpoint
+from checkpoints.classifier import Classifier
 from tests.pictures import picture, write_folder
 from tests.scripts import run
 from tests.toy_checkpoints import write_checkpoint
@@ -46,7 +47,7 @@ def probabilities(checkpoint_path, image_path, resize, size):
     square = pixels[top : top + size, left : left + size] / 255
     square = (square - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     images = paddle.to_tensor(square.transpose(2, 0, 1)[None].astype("float32"))
-    logits = classifier.load(checkpoint_path).network(images).logits.numpy()[0].astype("float64")
+    logits = Classifier.load(checkpoint_path).network(images).logits.numpy()[0].astype("float64")
     return np.exp(logits) / np.exp(logits).sum()
 
 

@@ -12,7 +12,7 @@ import pytest
 from paddle.vision import transforms
 from PIL import Image
 
-from checkpoints import classifier
+from checkpoints.classifier import Classifier
 from evaluation import comparison
 from evaluation.interpolation import TITLES
 from tests.pictures import write_folder
@@ -112,7 +112,7 @@ def logits_of(path, files):
         with Image.open(file) as image:
             pixels = np.asarray(image.convert("RGB").resize((37, 37), Image.BILINEAR))[2:34, 2:34] / 255.0
         rows.append(((pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1))
-    return classifier.load(path).network(paddle.to_tensor(np.stack(rows).astype("float32"))).logits.numpy()
+    return Classifier.load(path).network(paddle.to_tensor(np.stack(rows).astype("float32"))).logits.numpy()
 
 
 def test_the_report_of_one_checkpoint(uneven):

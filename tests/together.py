@@ -40,19 +40,15 @@ SHORT = {
 }
 
 
-class Plain(nn.Layer):
+class Plain(models.Network, nn.Layer):
     """Two convolutions and a head, nothing that depends on the other images of a batch."""
 
     head_name = "fc"
 
-    def __init__(self, classes: int):
+    def __init__(self, num_classes: int):
         super().__init__()
         self.conv1, self.conv2 = nn.Conv2D(3, 8, 3, stride=2), nn.Conv2D(8, 16, 3, stride=2)
-        self.fc = nn.Linear(16, classes)
-
-    @property
-    def head(self):
-        return self.fc
+        self.fc = nn.Linear(16, num_classes)
 
     def forward(self, images):
         coarse = F.relu(self.conv1(images))

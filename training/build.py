@@ -15,6 +15,7 @@ from datasets.cache import fingerprint
 from datasets.loader import Dataset
 from models import build as build_network
 from models.heads import reset_head
+from models.parameters import copy_backbone
 from training.meter import Meter, Stopwatch
 from training.optimizer import Optimizer
 from training.options import Options
@@ -75,10 +76,7 @@ def build(options: Options, train: Dataset, skipped: list[str], ranks: Ranks = S
     reset_head(model.head, generator(options.seed, "head", 0), options.head_init)
     source = None if options.pretrained == "none" else load_source(options.pretrained, options.model_arch)
     if source:
-        own = model.state_dict()
-        for name, tensor in source.network.state_dict().items():
-            if not name.startswith(f"{model.head_name}."):
-                own[name].set_value(tensor)
+        copy_backbone(source.network, model)
     model.train()
     precision = Precision(options.amp)
     regularizer = regularizers.create(options.regularizer, **options.method)

@@ -6,16 +6,12 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from models.parameters import batch_norms, head_parameters, trainable_parameters
 from utils.distributed import SINGLE_PROCESS, Ranks
 from utils.errors import WeightsError, names
 from utils.precision import Precision, float32
 
 SLOT = "velocity_0"  # what Momentum keeps for each parameter
-
-
-def trained(layer: nn.Layer) -> dict[str, paddle.Tensor]:
-    """Return the tensors of `layer` that are trained, by name; running statistics and frozen ones are not."""
-    return {name: tensor for name, tensor in layer.named_parameters() if not tensor.stop_gradient}
 
 
 class Optimizer:
@@ -51,12 +47,12 @@ class Optimizer:
         accum: int = 1,
     ):
         self.precision, self.ranks, self.accum = precision, ranks, accum
-        norms = [layer for layer in model.sublayers() if hasattr(layer, "_variance") and layer.training]
+        norms = [layer for layer in batch_norms(model).values() if layer.training]
         self.statistics = [tensor for layer in norms for tensor in (layer._mean, layer._variance)]
-        backbone, heads = {}, {f"regularizer.{name}": p for name, p in trained(regularizer).items()}
-        for name, parameter in trained(model).items():
-            is_head = name.startswith(f"{model.head_name}.")
-            (heads if is_head else backbone)[name] = parameter
+        backbone, heads = {}, {f"regularizer.{name}": p for name, p in trainable_parameters(regularizer).items()}
+        head = head_parameters(model)
+        for name, parameter in trainable_parameters(model).items():
+            (heads if name in head else backbone)[name] = parameter
         self.parameters = {**backbone, **heads}
         groups = [
             {"params": list(backbone.values()), "weight_decay": wd},

@@ -67,17 +67,17 @@ def restore(run: Run, path: Path) -> int:
         UsageError: the run was started with other options.
     """
     content = checkpoint.read(path)
-    with checkpoint.understood(path):
-        _same_options(run, content, path)
-        checkpoint.load_exactly(run.model, content["model"], path)
-        checkpoint.load_exactly(run.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
-        run.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
-        run.optimizer.precision.set_state_dict(content["scaler"])
-        metrics = content["metrics"]
-        run.best = {"step": int(metrics["best"]["step"]), "acc": float(metrics["best"]["acc"])}
-        run.watch.resume(metrics["seconds"], metrics.get("lost_seconds", 0.0))
-        run.meter.resume(metrics["pending"])
-        return int(content["iter"]) + 1
+    checkpoint.validate_run(content, path)
+    _same_options(run, content, path)
+    checkpoint.load_exactly(run.model, content["model"], path)
+    checkpoint.load_exactly(run.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
+    run.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
+    run.optimizer.precision.set_state_dict(content["scaler"])
+    metrics = content["metrics"]
+    run.best = {"step": metrics["best"]["step"], "acc": float(metrics["best"]["acc"])}
+    run.watch.resume(metrics["seconds"], metrics.get("lost_seconds") or 0.0)
+    run.meter.resume(metrics["pending"])
+    return content["iter"] + 1
 
 
 def _same_options(run: Run, content: dict, path: Path) -> None:
@@ -88,9 +88,9 @@ def _same_options(run: Run, content: dict, path: Path) -> None:
     changed = [
         f"--{name} {then.get(name)} is now {value}" for name, value in sorted(now.items()) if then.get(name) != value
     ]
-    if (content["source"] or {}).get("sha256") != (run.source or {}).get("sha256"):
+    if (content.get("source") or {}).get("sha256") != (run.source or {}).get("sha256"):
         changed.append(f"the weights of --pretrained {run.options.pretrained} have changed")
-    ranks = content.get("ranks", 1)  # checkpoints of one process may be without
+    ranks = content.get("ranks") or 1  # checkpoints of one process may be without
     if ranks != run.ranks.count:
         changed.append(f"{ranks} processes are now {run.ranks.count}")
     if changed:

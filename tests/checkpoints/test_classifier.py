@@ -1,6 +1,7 @@
 import pytest
 
-from checkpoints import checkpoint, classifier, pdparams
+from checkpoints import checkpoint, pdparams
+from checkpoints.classifier import Classifier
 from tests.toy_checkpoints import write_checkpoint
 from utils.errors import WeightsError
 
@@ -25,7 +26,7 @@ from utils.errors import WeightsError
 )
 def test_a_checkpoint_that_says_something_else_is_refused(tmp_path, entries):
     path = write_checkpoint(tmp_path / "a.pdparams", "abcd")
-    assert classifier.load(path).class_names == list("abcd")
+    assert Classifier.load(path).class_names == list("abcd")
     checkpoint.save(path, {**pdparams.load(path), **entries})
     with pytest.raises(WeightsError, match="a.pdparams"):
-        classifier.load(path)
+        Classifier.load(path)

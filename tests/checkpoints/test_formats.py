@@ -1,5 +1,4 @@
 import struct
-import sys
 
 import numpy as np
 import paddle
@@ -22,16 +21,6 @@ def assert_same(got, expected):
         assert got[name].dtype == array.dtype
         assert np.array_equal(got[name], array)
         assert got[name].shape == array.shape
-
-
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch", reason="torch is not installed: it alone writes its files")
-
-
-@pytest.fixture
-def tensors(torch):
-    return {name: torch.from_numpy(array.copy()) for name, array in ARRAYS.items()}
 
 
 def test_pdparams(tmp_path):
@@ -120,50 +109,3 @@ def test_a_path_that_cannot_be_read(tmp_path):
         formats.read(tmp_path / "absent.pth")
     with pytest.raises(WeightsError, match=r"cannot be read: Is a directory"):
         formats.read(tmp_path)
-
-
-@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."])
-def test_without_torch_its_files_name_what_is_missing(tmp_path, monkeypatch, start):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    path = tmp_path / "weights.pth.tar"
-    path.write_bytes(start + bytes(50))
-    with pytest.raises(
-        WeightsError, match=r"weights\.pth\.tar is a torch file and torch is not installed.*safetensors"
-    ):
-        formats.read(path)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("nest", [lambda s: s, lambda s: {"epoch": 3, "state_dict": s}, lambda s: {"model": s}])
-def test_torch_files(torch, tensors, tmp_path, zipped, nest):
-    path = tmp_path / "weights.pth.tar"
-    torch.save(nest(tensors), path, _use_new_zipfile_serialization=zipped)
-    assert_same(formats.read(path), ARRAYS)
-
-
-def test_torch_half_floats_become_single(torch, tmp_path):
-    path = tmp_path / "weights.bin"
-    torch.save({"b": torch.tensor([1, -2.5]).bfloat16(), "h": torch.nn.Parameter(torch.tensor([3.5]).half())}, path)
-    assert_same(formats.read(path), {"b": np.array([1, -2.5], "float32"), "h": np.array([3.5], "float32")})
-
-
-def test_a_pickled_torch_module_is_refused(torch, tmp_path):
-    path = tmp_path / "whole.pth"
-    torch.save(torch.nn.Linear(2, 2), path)
-    with pytest.raises(WeightsError, match=r"whole\.pth: damaged, or more than tensors; torch says: "):
-        formats.read(path)
-
-
-@pytest.mark.parametrize(
-    ("make", "complaint"),
-    [
-        (lambda t: t.ones(2), "holds a Tensor"),
-        (lambda t: {"w": t.ones(2), "epoch": 3}, "'epoch' is a int"),
-        (lambda t: {"w": t.ones(2).to_sparse()}, "w is sparse or quantised"),
-    ],
-)
-def test_other_torch_files_are_refused(torch, tmp_path, make, complaint):
-    path = tmp_path / "odd.pt"
-    torch.save(make(torch), path)
-    with pytest.raises(WeightsError, match=rf"odd\.pt: {complaint}.*; accepted "):
-        formats.read(path)

@@ -116,8 +116,8 @@ def test_torchvisions_efficientnet_is_another_network(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model": {}, "arch": "resnet14"}, "holds a resnet14, --model_arch is resnet8"),
-        ({"a": 3}, "its entry a holds no array"),
+        ({"model": {}, "arch": "resnet14"}, "its entry arch is 'resnet14', --model_arch is resnet8"),
+        ({"a": 3}, "its entry 'a' holds no array"),
         ({"conv1.weight": np.zeros(3)}, "no matrix fc.weight"),
     ],
 )

@@ -1,6 +1,6 @@
 import numpy as np
 
-from checkpoints import classifier
+from checkpoints.classifier import Classifier
 from datasets.preprocess import Preprocess
 from evaluation.export import comparison_images, description
 from tests.pictures import write_folder
@@ -9,7 +9,7 @@ from tests.toy_checkpoints import write_checkpoint
 
 def test_the_aspect_is_kept_where_the_training_kept_it(tmp_path):
     path = write_checkpoint(tmp_path / "a.pdparams", ["cat", "dog"], resize=40, keep_aspect=True)
-    resize = description(classifier.load(path))["PreProcess"]["transform_ops"][0]["ResizeImage"]
+    resize = description(Classifier.load(path))["PreProcess"]["transform_ops"][0]["ResizeImage"]
     assert resize == {"resize_short": 40, "interpolation": "bilinear", "backend": "pil"}
 
 

@@ -9,6 +9,7 @@ import paddle
 import pytest
 from paddle import nn
 
+from models.network import Network
 from models.outputs import Outputs
 from regularizers import attention
 from regularizers.delta import DELTA, distance
@@ -222,7 +223,7 @@ def test_the_attention_is_measured_once(tmp_path, form, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-class Plain(nn.Layer):
+class Plain(Network, nn.Layer):
     """A network that is no ResNet."""
 
     head_name = "top"
@@ -230,10 +231,6 @@ class Plain(nn.Layer):
     def __init__(self, classes=4):
         super().__init__()
         self.conv, self.top = nn.Conv2D(3, 6, 3), nn.Linear(6, classes)
-
-    @property
-    def head(self):
-        return self.top
 
     def forward(self, images):
         x = self.conv(images)

@@ -6,6 +6,8 @@ import pytest
 from paddle import nn
 
 import models
+from models.network import Network
+from models.parameters import trainable_parameters
 from regularizers.base import Chain
 from regularizers.bss import BSS
 from regularizers.cutmix import CutMix
@@ -15,7 +17,6 @@ from regularizers.losses import cross_entropy
 from regularizers.mixup import Mixup
 from regularizers.rifle import RIFLE
 from regularizers.smile import SMILE
-from training.optimizer import trained
 from utils.errors import UsageError
 
 
@@ -33,9 +34,9 @@ def images(count=4):
 def test_an_update_moves_the_head_and_nothing_else():
     model = models.build("resnet8", 3)
     method = prepared(model)
-    assert list(trained(model)) == ["fc.weight", "fc.bias"]
+    assert list(trainable_parameters(model)) == ["fc.weight", "fc.bias"]
     optimizer = paddle.optimizer.Momentum(
-        0.1, 0.9, parameters=list(trained(model).values()), use_nesterov=True, weight_decay=1e-4
+        0.1, 0.9, parameters=list(trainable_parameters(model).values()), use_nesterov=True, weight_decay=1e-4
     )
     before = {name: value.numpy() for name, value in model.state_dict().items()}
     for step in range(2):
@@ -70,19 +71,19 @@ def test_the_head_trains_like_a_linear_model_on_the_features():
 
 
 def test_dropout_stays_in_training_mode():
-    class Network(nn.Layer):
+    class Toy(Network, nn.Layer):
         head_name = "classifier"
 
         def __init__(self):
             super().__init__()
             self.norm, self.dropout, self.classifier = nn.BatchNorm1D(4), nn.Dropout(0.5), nn.Linear(4, 2)
 
-    network = Network()
+    network = Toy()
     prepared(network)
     assert not network.norm.training
     assert network.dropout.training
     assert network.training
-    assert list(trained(network)) == ["classifier.weight", "classifier.bias"]
+    assert list(trainable_parameters(network)) == ["classifier.weight", "classifier.bias"]
 
 
 @pytest.mark.parametrize("other", [L2SP, BSS, SMILE])

@@ -4,9 +4,10 @@ from paddle import nn
 
 import models
 from datasets.batch import Batch
+from models.parameters import trainable_parameters
 from regularizers.l2 import L2
 from regularizers.losses import cross_entropy
-from training.optimizer import Optimizer, trained
+from training.optimizer import Optimizer
 
 WD = 1e-4
 
@@ -61,10 +62,10 @@ def test_steps_on_a_linear_model_follow_the_nesterov_recursion():
 def test_a_heads_own_decay_adds_exactly_its_multiple_of_the_head():
     model, method = models.build("resnet8", 4), L2()
     optimizer = Optimizer(model, method, lr=0.1, wd=WD, cls_lambda=0.05, head_lr_mult=1.0, lr_drop=9)
-    before = {name: value.numpy().astype("float64") for name, value in trained(model).items()}
+    before = {name: value.numpy().astype("float64") for name, value in trainable_parameters(model).items()}
     (model(batch_of(2).images).logits.sum() * 0).backward()
     optimizer.step()
-    for name, value in trained(model).items():
+    for name, value in trainable_parameters(model).items():
         decay = WD + 0.05 if name.startswith("fc.") else WD
         np.testing.assert_allclose(value.numpy(), (1 - 0.1 * 1.9 * decay) * before[name], atol=1e-7, err_msg=name)
 

@@ -6,10 +6,9 @@ import paddle
 import pytest
 
 import models
+from models.parameters import freeze, trainable_parameters
 from regularizers.l2sp import L2SP
 from regularizers.losses import cross_entropy
-from regularizers.teacher import freeze
-from training.optimizer import trained
 
 
 def networks(classes=3, source_classes=5):
@@ -42,7 +41,7 @@ def term(method, model):
 
 def zero_gradients(model):
     """Give every tensor that is trained a gradient of zero."""
-    for tensor in trained(model).values():
+    for tensor in trainable_parameters(model).values():
         (tensor * 0).sum().backward()
 
 
@@ -64,7 +63,7 @@ def test_at_the_pretrained_weights_value_and_gradient_are_zero():
     zero_gradients(model)
     term(method, model).backward()
     assert sp(method, model) == 0
-    assert all((tensor.grad.numpy() == 0).all() for tensor in trained(model).values())
+    assert all((tensor.grad.numpy() == 0).all() for tensor in trainable_parameters(model).values())
 
 
 def test_the_value_is_half_the_squared_distance():
@@ -80,14 +79,14 @@ def test_the_value_is_half_the_squared_distance():
 def test_the_gradient_is_the_distance_for_the_backbone_and_the_weight_for_the_head():
     model, source = networks()
     method = prepared(model, source, sp_lambda=0.3, sp_head_lambda=0.7)
-    for seed, tensor in enumerate(trained(model).values()):
+    for seed, tensor in enumerate(trainable_parameters(model).values()):
         shift(tensor, seed)
     zero_gradients(model)
     kept = {name: tensor.numpy() for name, tensor in model.named_parameters()}
     term(method, model).backward()
     origin = dict(source.named_parameters())
     expected_value = 0
-    for name, tensor in trained(model).items():
+    for name, tensor in trainable_parameters(model).items():
         p = tensor.numpy().astype("float64")
         is_head = name.startswith("fc.")
         distance, strength = (p, 0.7) if is_head else (p - origin[name].numpy(), 0.3)
@@ -151,7 +150,7 @@ def test_training_does_not_move_where_it_is_pulled_to():
 
 def test_steps_equal_those_with_the_equation_written_out():
     ours, source = networks()
-    for seed, tensor in enumerate(trained(ours).values()):
+    for seed, tensor in enumerate(trainable_parameters(ours).values()):
         shift(tensor, seed, scale=0.02)
     theirs = copy.deepcopy(ours)
     method = prepared(ours, source, sp_lambda=0.2, sp_head_lambda=0.1)
@@ -159,7 +158,7 @@ def test_steps_equal_those_with_the_equation_written_out():
 
     def penalty(model):
         total = paddle.zeros([])
-        for name, tensor in trained(model).items():
+        for name, tensor in trainable_parameters(model).items():
             if name.startswith("fc."):
                 total = total + 0.5 * 0.1 * (tensor**2).sum()
             else:
@@ -177,7 +176,7 @@ def test_steps_equal_those_with_the_equation_written_out():
             optimizer.step()
             optimizer.clear_grad()
     moved = 0
-    for (name, a), b in zip(trained(ours).items(), trained(theirs).values()):
+    for (name, a), b in zip(trainable_parameters(ours).items(), trainable_parameters(theirs).values()):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=2e-6, err_msg=name)
         moved += np.abs(a.numpy() - (origin[name].numpy() if not name.startswith("fc.") else 0)).sum()
     assert moved > 0

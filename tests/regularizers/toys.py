@@ -11,8 +11,8 @@ import paddle
 
 from datasets.batch import Batch
 from models import build
+from models.parameters import copy_backbone, freeze
 from regularizers.base import Setup
-from regularizers.teacher import freeze
 from training.meter import Meter
 from training.optimizer import Optimizer
 from training.step import train_step
@@ -54,10 +54,7 @@ def toy_setup(tmp_path=Path("."), classes=4, source_classes=10, arch="resnet8", 
         source(paddle.randn([8, 3, 16, 16]) * 2 + 0.5)
     freeze(source)
     model = build(arch, classes)
-    own = model.state_dict()
-    for name, tensor in source.state_dict().items():
-        if not name.startswith(f"{source.head_name}."):
-            own[name].set_value(tensor)
+    copy_backbone(source, model)
     model.train()
     return Setup(
         model=model,

@@ -3,9 +3,10 @@ import paddle
 import pytest
 
 from models import build
+from models.parameters import trainable_parameters
 from regularizers import create
 from tests.regularizers.toys import arrays, toy_setup
-from training.optimizer import Optimizer, trained
+from training.optimizer import Optimizer
 from utils.errors import WeightsError
 
 RATES = {"lr": 0.1, "wd": 0.01, "cls_lambda": 0.03, "head_lr_mult": 5.0, "lr_drop": 2}
@@ -20,10 +21,10 @@ def made(method="l2", **changes):
 
 def test_statistics_and_frozen_tensors_are_not_trained():
     model = build("resnet8", 4)
-    names = set(trained(model))
+    names = set(trainable_parameters(model))
     assert names == {name for name in model.state_dict() if not name.endswith(("_mean", "_variance"))}
     model.conv1.weight.stop_gradient = True
-    assert set(trained(model)) == names - {"conv1.weight"}
+    assert set(trainable_parameters(model)) == names - {"conv1.weight"}
 
 
 def test_three_updates_equal_the_recursion():
