@@ -33,6 +33,9 @@ from regularizers.linear import BATCH, logistic_regression, of_clean_images
 HEAD_DECAY = 1e-4  # the official weight decay
 ELEMENTS = 1 << 23  # of the largest array made at a time
 
+Head = tuple[paddle.Tensor, paddle.Tensor]  # weight [C, K] and bias [K], float64
+Measured = Callable[[int], object]  # called with the number of filters that were measured
+
 
 def channel_attention(increases: np.ndarray) -> np.ndarray:
     """Return the weight of each channel, [C], summing to 1, from the increase of the loss without it, [C]."""
@@ -68,7 +71,7 @@ def loss_increases(
     return [total / len(chosen) for total in totals]
 
 
-def _some(train, chosen) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
+def _some(train: Dataset, chosen: np.ndarray) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
     """Yield the images `chosen` and their positions, a batch at a time, out of one pass over all."""
     images, index, last = [], [], max(chosen)
     for batch, positions in train.batches(BATCH):
@@ -97,9 +100,9 @@ def batch_increases(
     network: nn.Layer,
     images: paddle.Tensor,
     labels: np.ndarray,
-    head: tuple[paddle.Tensor, paddle.Tensor],
+    head: Head,
     ends: list[StageEnd],
-    measured: Callable[[int], object] = lambda filters: None,
+    measured: Measured = lambda filters: None,
 ) -> list[np.ndarray]:
     """Return for each of `ends` how much the cross-entropy of `images` grows without each filter, summed over them.
 
@@ -111,49 +114,63 @@ def batch_increases(
         ends: stage ends of `network`.
         measured: told how many more filters were measured.
     """
-    right = paddle.to_tensor(labels)
+    targets = paddle.to_tensor(labels)
     with Taps([end.block for end in ends] + [end.conv for end in ends]) as taps:
         network(images)
     kept = taps.take()
     increases = []
     for end, (given, _), (_, convolved) in zip(ends, kept, kept[len(ends) :]):
         measure = _by_running_on if end.rest else _in_closed_form
-        increases.append(measure(end, *end.before_relu(given, convolved), right, head, measured))
+        increases.append(measure(end, *end.before_relu(given, convolved), targets, head, measured))
     return increases
 
 
-def _in_closed_form(end, whole, silent, right, head, measured):
+def _in_closed_form(
+    end: StageEnd,
+    pre_relu: paddle.Tensor,
+    ablated: paddle.Tensor,
+    targets: paddle.Tensor,
+    head: Head,
+    measured: Measured,
+) -> np.ndarray:
     weight, bias = head
-    features, without = (F.relu(maps).mean(axis=[2, 3]).astype("float64") for maps in (whole, silent))
+    features, without = (F.relu(maps).mean(axis=[2, 3]).astype("float64") for maps in (pre_relu, ablated))
     logits, change = features @ weight + bias, without - features
     before, size = paddle.logsumexp(logits, axis=1, keepdim=True), max(1, ELEMENTS // logits.size)
     increases = []
     for first in range(0, end.channels, size):
         part, rows = change[:, first : first + size], weight[first : first + size]
         after = paddle.logsumexp(logits.unsqueeze(1) + part.unsqueeze(2) * rows, axis=2)  # [B, filters]
-        of_right = part * paddle.index_select(rows, right, axis=1).t()
-        increases.append((after - before - of_right).sum(axis=0).numpy())
+        of_target = part * paddle.index_select(rows, targets, axis=1).t()
+        increases.append((after - before - of_target).sum(axis=0).numpy())
     measured(end.channels)
     return np.concatenate(increases)
 
 
-def _by_running_on(end, whole, silent, right, head, measured):
-    count, size = len(right), max(1, ELEMENTS // whole.size)
+def _by_running_on(
+    end: StageEnd,
+    pre_relu: paddle.Tensor,
+    ablated: paddle.Tensor,
+    targets: paddle.Tensor,
+    head: Head,
+    measured: Measured,
+) -> np.ndarray:
+    count, size = len(targets), max(1, ELEMENTS // pre_relu.size)
 
-    def losses(maps):
+    def losses(maps: paddle.Tensor) -> np.ndarray:
         for stage in end.rest:
             maps = stage(maps)
         logits = maps.mean(axis=[2, 3]).astype("float64") @ head[0] + head[1]
-        of_right = paddle.take_along_axis(logits, right.tile([len(logits) // count]).unsqueeze(1), axis=1).flatten()
+        of_target = paddle.take_along_axis(logits, targets.tile([len(logits) // count]).unsqueeze(1), axis=1).flatten()
         # not cross_entropy: on the CPU it is never above 64
-        return (paddle.logsumexp(logits, axis=1) - of_right).reshape([-1, count]).sum(axis=1).numpy()
+        return (paddle.logsumexp(logits, axis=1) - of_target).reshape([-1, count]).sum(axis=1).numpy()
 
-    increases, before = [], losses(F.relu(whole))
+    increases, before = [], losses(F.relu(pre_relu))
     for first in range(0, end.channels, size):
         altered = range(first, min(first + size, end.channels))
-        maps = whole.unsqueeze(0).tile([len(altered), 1, 1, 1, 1])
+        maps = pre_relu.unsqueeze(0).tile([len(altered), 1, 1, 1, 1])
         for i, channel in enumerate(altered):
-            maps[i, :, channel] = silent[:, channel]
+            maps[i, :, channel] = ablated[:, channel]
         increases.append(losses(F.relu(maps.flatten(0, 1))) - before)
         measured(len(altered))
     return np.concatenate(increases)

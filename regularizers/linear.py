@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
+import paddle
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from datasets.loader import Dataset
+from models.outputs import Outputs
 
 BATCH = 64  # images in a forward pass
 
 
-def of_clean_images(source, train: Dataset, name: str) -> np.ndarray:
+def of_clean_images(source: Callable[[paddle.Tensor], Outputs], train: Dataset, name: str) -> np.ndarray:
     """Return the output `name` ("features", "logits") of `source` for every image in order, float64 [N, ...]."""
     rows = []
     with tqdm(total=len(train.labels), desc=f"source {name}", unit="image", disable=None, leave=False) as bar:

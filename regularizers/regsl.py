@@ -115,7 +115,7 @@ class RegSL(Regularizer):
     def _bound(self, stage: re.Match) -> float:
         return self.distance * self.distance_growth ** max(int(stage[1]) - 2, 0)
 
-    def _norms(self, tensors):
+    def _norms(self, tensors: dict[str, paddle.Tensor]) -> tuple[paddle.Tensor, paddle.Tensor]:
         gammas = paddle.concat([tensors[f"{name}.weight"] for name in self.norms])
         variances = paddle.concat([tensors[f"{name}._variance"] for name in self.norms])
         return gammas, paddle.sqrt(variances + EPSILON)
@@ -155,7 +155,7 @@ class RegSL(Regularizer):
         return {"ce": self.ranks.count * (own * losses).sum()}
 
     @paddle.no_grad()
-    def _correct(self, logits, index):
+    def _correct(self, logits: paddle.Tensor, index: paddle.Tensor) -> None:
         probabilities = F.softmax(logits, axis=1)
         sure = probabilities.max(axis=1) > self.label_threshold
         labels = paddle.where(sure, probabilities.argmax(axis=1), paddle.gather(self.labels, index))
