@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def _flag(group: str, default: Any, accepts: Any, text: str, metavar: str | None
     Args:
         group: its heading in the help.
         default: None where it depends on other options, as the help text then says.
-        accepts: a converter from text, the tuple of accepted values, or `SWITCH`.
+        accepts: a converter from text, the accepted values, or `SWITCH`.
         text: its help.
         metavar: its value in the help.
         affects: whether it can change the result of a run; if not, it may differ when the run is resumed.
@@ -80,7 +80,7 @@ class Options:
     overwrite: bool = _run(False, SWITCH, "start a run of this name again", affects=False)
     dry_run: bool = _run(False, SWITCH, "check the options and the folders, train nothing", affects=False)
 
-    model_arch: str = _training("resnet50", tuple(ARCHITECTURES), ", ".join(ARCHITECTURES), "ARCH")
+    model_arch: str = _training("resnet50", ARCHITECTURES, ", ".join(ARCHITECTURES), "ARCH")
     pretrained: str = _training("imagenet", str, "imagenet, places365, none, or a weight file")
     regularizer: str = _training(regularizers.DEFAULT, str,
                                  f"the method, or several as in a+b: {', '.join(regularizers.REGULARIZERS)}")
@@ -234,7 +234,7 @@ def _add(group: Any, name: str, accepts: Any, metavar: str | None, default: Any,
         return
     if default is not None:
         shown = f"{shown} (default: {default})"
-    kind = {"choices": accepts} if isinstance(accepts, tuple) else {"type": accepts}
+    kind = {"choices": accepts} if isinstance(accepts, (tuple, dict)) else {"type": accepts}
     group.add_argument(f"--{name}", **kind, metavar=metavar, help=shown)
 
 
@@ -245,8 +245,8 @@ def _accepts(parameter: Any, hint: type) -> tuple[Any, str | None]:
     return switch if hint is bool else hint, {bool: "BOOL", int: "N", float: "X"}.get(hint, "TEXT")
 
 
-def _converted(name: str, text: str, accepts: tuple[str, ...] | Callable[[str], Any]) -> Any:
-    if isinstance(accepts, tuple):
+def _converted(name: str, text: str, accepts: Iterable[str] | Callable[[str], Any]) -> Any:
+    if isinstance(accepts, (tuple, dict)):
         if text not in accepts:
             raise UsageError(f"argument --{name}: invalid choice: {text!r} (choose from {', '.join(accepts)})")
         return text
