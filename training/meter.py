@@ -28,16 +28,16 @@ class Meter:
 
     @paddle.no_grad()
     def add(self, step: int, terms: dict[str, paddle.Tensor], logits: paddle.Tensor, batch: Batch) -> None:
-        """Note the terms and how often the highest score is the larger part of the target, without a device sync."""
+        """Record the terms and the share of images whose top class is the main class of the target, without a device sync."""
         hits = (logits.argmax(axis=1) == batch.targets.argmax(axis=1)).astype("float32").mean()
         values = [*(term.detach().astype("float32").reshape([]) for term in terms.values()), hits]
         self._steps.append((step, list(terms), paddle.stack(values)))
 
     def state(self) -> list[dict]:
-        """Bring what was noted to the host and return it, one row a step.
+        """Copy the records to the host and return them, one row per step.
 
         Raises:
-            Diverged: a term is no longer a finite number; the first one is named.
+            Diverged: a term is not finite; the message names the first one.
         """
         self._ranks.average([values for _, _, values in self._steps])
         for step, terms, values in self._steps:
@@ -50,13 +50,13 @@ class Meter:
         return self._rows
 
     def resume(self, rows: list[dict]) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
         self._rows = list(rows)
 
     def means(self) -> tuple[dict[str, float], float]:
         """Return the mean of the loss and of each term over the steps that had it, and the accuracy in percent.
 
-        What was noted is forgotten.
+        The records are cleared.
         """
         rows, self._rows = self.state(), []
         names = list(dict.fromkeys(name for row in rows for name in row if name != "hits"))
@@ -68,37 +68,37 @@ class Meter:
 
 
 class Stopwatch:
-    """The time of a run from its first batch on, over all its parts when it is resumed.
+    """The time of a run from its first batch on, summed over its sessions when it is resumed.
 
-    It never waits for the device. So on a GPU, which goes on with its steps meanwhile, more may count as lost than is.
+    It never waits for the device: on a GPU, which computes steps in the meantime, the lost time is an upper bound.
     """
 
     def __init__(self):
         self._started, self._before, self.lost = None, 0.0, 0.0
 
     def start(self) -> None:
-        """Start, or go on from what `resume` took back."""
+        """Start, or continue from the time that `resume` restored."""
         self._started = time.perf_counter()
 
     @property
     def seconds(self) -> float:
-        """The time until now."""
+        """The seconds until now."""
         return self._before + (0.0 if self._started is None else time.perf_counter() - self._started)
 
     @property
     def step_share(self) -> float:
-        """The share of the time that was spent in training steps: that less what was lost."""
+        """The share of the time that was spent in training steps: all but the lost time."""
         return 1 - self.lost / self.seconds
 
     @contextlib.contextmanager
     def exclude(self) -> Iterator[None]:
-        """Count the time of the block as lost, once however deep such blocks lie in one another."""
+        """Count the time of the block as lost; nested blocks count once."""
         lost, start = self.lost, time.perf_counter()
         yield
         self.lost = lost + time.perf_counter() - start
 
     def data_wait(self, items: Iterator) -> Iterator:
-        """Yield `items`, the time until each one comes counted as lost."""
+        """Yield `items`; the time spent waiting for each counts as lost."""
         while True:
             with self.exclude():
                 item = next(items, None)
@@ -107,9 +107,9 @@ class Stopwatch:
             yield item
 
     def state(self) -> dict[str, float]:
-        """Return the time until now and what of it was lost."""
+        """Return the seconds until now and how many of them were lost."""
         return {"seconds": self.seconds, "lost_seconds": self.lost}
 
     def resume(self, seconds: float, lost_seconds: float = 0.0) -> None:
-        """Take back what `state` gave."""
+        """Restore what `state` returned."""
         self._before, self.lost = seconds, lost_seconds

@@ -29,7 +29,7 @@ class Optimizer:
         lr_drop: the 0-based update from which the lower rate holds.
         precision: how the networks compute.
         ranks: the processes of the run.
-        accum: parts of a batch whose gradients make one update.
+        accum: micro-batches whose gradients make one update.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class Optimizer:
         )
 
     def backward(self, loss: paddle.Tensor) -> None:
-        """Add the gradients of `loss`, of a whole batch or of one of its parts, to those in the parameters."""
+        """Add the gradients of the `loss` of one micro-batch to those in the parameters."""
         self.precision.backward(loss / self.accum if self.accum > 1 else loss)
 
     def sync_gradients(self) -> None:
-        """After the last part: make gradients and running statistics the means over the ranks."""
+        """After the last micro-batch: average gradients and running statistics over the ranks."""
         if self.ranks.count > 1:
             gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
             self.ranks.average(gradients + self.statistics)
         self.precision.unscale(self.momentum)  # only now, so that all ranks see the same overflow
 
     def step(self) -> None:
-        """Update everything, forget the gradients, move the schedule on."""
+        """Update the parameters, clear the gradients, advance the schedule."""
         self.last_lr = self.momentum.get_lr()
         self.precision.step(self.momentum)
         self.momentum.clear_grad()
@@ -91,7 +91,7 @@ class Optimizer:
         return {f"{name}/{SLOT}": state[key] for name, key in keys.items() if key in state}
 
     def set_state_dict(self, slots: dict, schedule: dict) -> None:
-        """Take back what `state_dict` gave, and the schedule's state.
+        """Restore what `state_dict` returned, and the schedule's state.
 
         Raises:
             WeightsError: the slots are not those of the parameters.
