@@ -28,7 +28,7 @@ class Meter:
 
     @paddle.no_grad()
     def add(self, step: int, terms: dict[str, paddle.Tensor], logits: paddle.Tensor, batch: Batch) -> None:
-        """Record the terms and the share of images whose top class is the main class of the target, without a device sync."""
+        """Record the terms and the share of images whose top class is the target's, without a device sync."""
         hits = (logits.argmax(axis=1) == batch.targets.argmax(axis=1)).astype("float32").mean()
         values = [*(term.detach().astype("float32").reshape([]) for term in terms.values()), hits]
         self._steps.append((step, list(terms), paddle.stack(values)))
