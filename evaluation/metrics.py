@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 
 class Metric(NamedTuple):
@@ -25,6 +24,12 @@ class Metric(NamedTuple):
     higher_is_better: bool = True
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of `logits` [N, K], of their type; scipy's softmax to the bit, without importing it."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
 def hits(logits: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Return whether each label is among the `k` highest logits, bool [N]; of equal ones the first class is higher."""
     highest = (-logits).argsort(axis=1, kind="stable")[:, :k]
@@ -38,6 +43,8 @@ def accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean cross-entropy over the images."""
+    from scipy.special import logsumexp  # slow to import: only where a network is scored
+
     losses = logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(len(labels)), labels]
     return float(losses.mean())
 

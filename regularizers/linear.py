@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from paddle import nn
 from tqdm import tqdm
 
 from datasets.loader import Dataset
@@ -14,7 +14,7 @@ from datasets.loader import Dataset
 BATCH = 64  # images in a forward pass
 
 
-def of_clean_images(source, train: Dataset, name: str) -> np.ndarray:
+def of_clean_images(source: nn.Layer, train: Dataset, name: str) -> np.ndarray:
     """Return the output `name` ("features", "logits") of `source` for every image in order, float64 [N, ...]."""
     rows = []
     with tqdm(total=len(train.labels), desc=f"source {name}", unit="image", disable=None, leave=False) as bar:
@@ -24,7 +24,7 @@ def of_clean_images(source, train: Dataset, name: str) -> np.ndarray:
     return np.concatenate(rows).astype("float64")
 
 
-def logistic_regression(x: np.ndarray, labels: np.ndarray, **options) -> tuple[np.ndarray, np.ndarray]:
+def logistic_regression(x: np.ndarray, labels: np.ndarray, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Fit scikit-learn's `LogisticRegression(**options)` of `labels` on `x` [N, D].
 
     Args:
@@ -34,6 +34,9 @@ def logistic_regression(x: np.ndarray, labels: np.ndarray, **options) -> tuple[n
     Returns:
         The weight [K, D] and the bias [K], of which the logits are x @ weight.T + bias.
     """
+    from sklearn.exceptions import ConvergenceWarning  # slower to import than paddle: only where a fit is made
+    from sklearn.linear_model import LogisticRegression
+
     if labels.max() == 0:
         return np.zeros((1, x.shape[1])), np.zeros(1)
     regression = LogisticRegression(**options)

@@ -15,8 +15,6 @@ class, at least one where it has two. scale is looked for within [e^-7, e^7]. A 
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 from tqdm import tqdm
 
 from datasets.loader import Dataset
@@ -29,6 +27,8 @@ STRENGTHS = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2
 
 def source_probabilities(source: Frozen, train: Dataset, temperature: float) -> np.ndarray:
     """Return softmax(temperature * logits) of the clean images in order, float64 [N, K_s]."""
+    from scipy.special import softmax  # slow to import, and needed for Co-Tuning alone
+
     return softmax(temperature * of_clean_images(source, train, "logits"), axis=1)
 
 
@@ -99,8 +99,10 @@ def fit(probabilities: np.ndarray, labels: np.ndarray, held: np.ndarray) -> np.n
 
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the scale above 0 for which softmax(scale * logits) has the least cross-entropy against `labels`."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
-    def cross_entropy(log_scale):
+    def cross_entropy(log_scale: float) -> float:
         return -log_softmax(np.exp(log_scale) * logits, axis=1)[np.arange(len(labels)), labels].mean()
 
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-7, 7), method="bounded").x))
@@ -108,5 +110,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def source_given_target(logits: np.ndarray, marginal: np.ndarray) -> np.ndarray:
     """Return P(s | t) [K, K_s] from P(t | s) = softmax over t of `logits` [K, K_s] and P(s) = `marginal` [K_s]."""
+    from scipy.special import log_softmax, softmax
+
     log_marginal = np.log(np.maximum(marginal, np.finfo(float).tiny))
     return softmax(log_softmax(logits, axis=0) + log_marginal, axis=1)

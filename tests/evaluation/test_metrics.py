@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from scipy.special import softmax
 
 import test as scoring_script
 from evaluation import metrics
@@ -28,6 +29,15 @@ def test_every_metric_of_given_logits():
     assert values["loss"] == pytest.approx(-np.log([0.6, 0.2, 0.7, 0.8]).mean(), rel=1e-6)
     assert values["class_acc"] == pytest.approx(100 * (2 / 3 + 1) / 2)
     assert [metric.higher_is_better for metric in METRICS.values()] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [0, 1, 1e2, 1e37])
+def test_softmax_is_scipys_to_the_bit(dtype, scale):
+    logits = (scale * np.random.default_rng(0).normal(size=(40, 201))).astype(dtype)
+    found = metrics.softmax(logits)
+    assert found.dtype == dtype
+    assert np.array_equal(found, softmax(logits, axis=1))
 
 
 def test_of_equal_logits_the_first_class_is_higher():
