@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+BLOCK = 4096  # images that a metric computes together
+
 
 class Metric(NamedTuple):
     """A number that says how good a network is.
@@ -32,8 +34,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def hits(logits: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Return whether each label is among the `k` highest logits, bool [N]; of equal ones the first class is higher."""
-    highest = (-logits).argsort(axis=1, kind="stable")[:, :k]
-    return (highest == labels[:, None]).any(axis=1)
+
+    def compute(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        highest = (-logits).argsort(axis=1, kind="stable")[:, :k]
+        return (highest == labels[:, None]).any(axis=1)
+
+    return _in_blocks(compute, logits, labels)
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
@@ -45,8 +51,18 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean cross-entropy over the images."""
     from scipy.special import logsumexp  # slow to import: only where a network is scored
 
-    losses = logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(len(labels)), labels]
-    return float(losses.mean())
+    def compute(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(len(labels)), labels]
+
+    return float(_in_blocks(compute, logits, labels).mean())
+
+
+def _in_blocks(
+    compute: Callable[[np.ndarray, np.ndarray], np.ndarray], logits: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Return `compute(logits, labels)`, a number for each image, without temporaries as large as all logits."""
+    starts = range(0, len(labels), BLOCK)
+    return np.concatenate([compute(logits[i : i + BLOCK], labels[i : i + BLOCK]) for i in starts])
 
 
 def class_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

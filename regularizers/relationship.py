@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.loader import Dataset
+from datasets.subsets import by_class
 from regularizers.linear import logistic_regression, of_clean_images
 from regularizers.teacher import Frozen
 from utils.errors import UsageError, names, warn
@@ -35,8 +36,8 @@ def source_probabilities(source: Frozen, train: Dataset, temperature: float) -> 
 def direct(probabilities: np.ndarray, labels: np.ndarray, classes: list[str]) -> np.ndarray:
     """Return the mean of `probabilities` [N, K_s] over each class of `labels` [N], float64 [K, K_s]."""
     matrix = marginal_rows(probabilities, labels, classes)
-    for label in np.unique(labels):
-        matrix[label] = probabilities[labels == label].mean(axis=0)
+    for label, rows in by_class(labels).items():
+        matrix[label] = probabilities[rows].mean(axis=0)
     return matrix
 
 
@@ -67,7 +68,8 @@ def reverse(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], r
 
 def marginal_rows(probabilities: np.ndarray, labels: np.ndarray, classes: list[str]) -> np.ndarray:
     """Return the mean of `probabilities` as the row of every class, and warn of the classes that have no other."""
-    absent = [name for label, name in enumerate(classes) if label not in labels]
+    present = {*labels.tolist()}
+    absent = [name for label, name in enumerate(classes) if label not in present]
     if absent:
         warn(f"no training image of {names(absent)}: its source classes are those of all images")
     return np.tile(probabilities.mean(axis=0), (len(classes), 1))
@@ -76,8 +78,8 @@ def marginal_rows(probabilities: np.ndarray, labels: np.ndarray, classes: list[s
 def hold_out(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return which images are held out, bool [N]: a fifth of each class, at least one, but never all."""
     held = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
+    for rows in by_class(labels).values():
+        own = rng.permutation(rows)
         if len(own) > 1:
             held[own[: max(1, round(len(own) / 5))]] = True
     return held
