@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-BLOCK = 4096  # images that a metric computes together
+BLOCK = 2**20  # logits that a metric computes on at a time
 
 
 class Metric(NamedTuple):
@@ -61,8 +61,8 @@ def _in_blocks(
     compute: Callable[[np.ndarray, np.ndarray], np.ndarray], logits: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
     """Return `compute(logits, labels)`, a number for each image, without temporaries as large as all logits."""
-    starts = range(0, len(labels), BLOCK)
-    return np.concatenate([compute(logits[i : i + BLOCK], labels[i : i + BLOCK]) for i in starts])
+    rows = max(1, BLOCK // logits.shape[1])
+    return np.concatenate([compute(logits[i : i + rows], labels[i : i + rows]) for i in range(0, len(labels), rows)])
 
 
 def class_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

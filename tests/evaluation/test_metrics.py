@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
-from scipy.special import softmax
+from scipy.special import logsumexp, softmax
 
 import test as scoring_script
 from evaluation import metrics
@@ -101,3 +101,14 @@ def test_a_new_metric_has_a_column_and_a_curve(toy):
     values = dict.fromkeys(METRICS, 1.0)
     assert sorted(metrics.table_cells(values)) == sorted(metrics.columns())
     assert [*metrics.curve_points(values)] == ["val_acc", "val/acc5", "val_loss", "val/class_acc", "val/positive"]
+
+
+@pytest.mark.parametrize("block", [1, 63, 200, 360])
+def test_blocks_of_images_change_no_bit(monkeypatch, block):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(40, 9)).round(1).astype("float32"), rng.integers(0, 9, 40)
+    whole = score(logits, labels).values
+    losses = logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(40), labels]
+    assert whole["loss"] == losses.mean()
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    assert score(logits, labels).values == whole
