@@ -6,30 +6,37 @@ Times depend on the machine and on what else it does, their ratios hardly: what 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import paddle
 from PIL import Image
 
 from utils.files import write_text
+from utils.processor import machine
 from utils.provenance import provenance
 
+K, T = TypeVar("K"), TypeVar("T")
 
-def in_turns(work: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Call each of `work` once in turn, a first time unmeasured and then `repeats` times.
+
+def in_turns(work: dict[K, Callable[[], T]], repeats: int, unmeasured: int = 1) -> dict[K, list[T]]:
+    """Call each of `work` once in turn, `unmeasured` times first and then `repeats` times.
 
     Returns:
         What the calls returned, by name. A drift of the machine is in all of them alike.
     """
     results = {name: [] for name in work}
-    for turn in range(repeats + 1):
+    for turn in range(unmeasured + repeats):
         for name, call in work.items():
             result = call()
-            if turn:
+            if turn >= unmeasured:
                 results[name].append(result)
     return results
 
@@ -53,6 +60,16 @@ def _cell(value: float | str | None) -> str:
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def machine_line(*packages: str) -> str:
+    """Return processor, cores and versions, of those of `packages` too that are installed."""
+    versions = {"paddle": paddle.__version__}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    about = [f"{name} {version}" for name, version in versions.items()]
+    return ", ".join([machine()["processor"], f"{os.cpu_count()} cores", *about])
 
 
 def write_json(path: str | None, options: argparse.Namespace, results: dict) -> None:

@@ -41,6 +41,7 @@ from training.optimizer import Optimizer
 from training.step import train_step
 from utils import errors
 from utils.commandline import Parser, number
+from utils.distributed import SINGLE_PROCESS, Ranks
 from utils.rng import seed_layers
 
 SEED = 0
@@ -130,6 +131,7 @@ class Run:
         images: of the batch.
         options: of the command line.
         cache_dir: for what the method keeps.
+        ranks: the processes of the run; `images` and the options are this one's.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class Run:
         images: paddle.Tensor,
         options: argparse.Namespace,
         cache_dir: Path,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         self.model = build(options.model_arch, options.classes)
         copy_backbone(source, self.model)
@@ -157,15 +160,23 @@ class Run:
                 head_init="paddle",
                 cache_dir=cache_dir,
                 fingerprint="benchmark",
+                ranks=ranks,
             )
         )
         self.optimizer = Optimizer(
-            self.model, self.regularizer, lr=1e-4, wd=1e-4, cls_lambda=1e-4, head_lr_mult=1.0, lr_drop=TOTAL_STEPS
+            self.model,
+            self.regularizer,
+            lr=1e-4,
+            wd=1e-4,
+            cls_lambda=1e-4,
+            head_lr_mult=1.0,
+            lr_drop=TOTAL_STEPS,
+            ranks=ranks,
         )
         index = np.arange(options.batch_size) % options.classes
         targets = paddle.nn.functional.one_hot(paddle.to_tensor(train.labels[index]), options.classes)
         self.batch = Batch(images=images, targets=targets, index=paddle.to_tensor(index))
-        self.meter, self.done = Meter(), 0
+        self.meter, self.done = Meter(ranks), 0
 
     def step(self) -> None:
         """Make one update."""

@@ -100,6 +100,7 @@ _NETWORK: Rules = {
 # may be absent or None
 _RUN: Rules = {
     "source.sha256": _TEXT,
+    "machine": (_options, "a dictionary of plain values by name"),
     "ranks": _integer(1),
     "metrics.lost_seconds": _SECONDS,
     "options.max_iters": _integer(1),

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import safetensors
 
 from checkpoints import pdparams, torchfile
 from utils.errors import WeightsError
@@ -59,6 +58,8 @@ def read(path: str | os.PathLike) -> dict:
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    import safetensors  # only where there is such a file
+
     try:
         tensors = safetensors.deserialize(path.read_bytes())
     except (OSError, safetensors.SafetensorError) as failure:

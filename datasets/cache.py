@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +25,9 @@ from utils.files import replacing
 
 FORMAT = 2
 
-T = TypeVar("T")
+SUBMITTED = 2048  # images that wait for a thread at most
+
+S, T = TypeVar("S"), TypeVar("T")
 
 
 def workers() -> int:
@@ -75,7 +77,7 @@ class StreamedImages:
         return None
 
     def _progress(self, work: Callable[[int], T], positions: Sequence[int], title: str) -> Iterable[T]:
-        results = self._pool.map(work, positions)
+        results = mapped_in_threads(self._pool, work, positions)
         return tqdm(results, total=len(positions), desc=title, unit="image", disable=None, leave=False)
 
 
@@ -140,6 +142,12 @@ class CachedImages(StreamedImages):
             return size_after_resize(self._path(position), self.preprocess)
         except DataError:  # an error only if the image is needed
             return 0, 0
+
+
+def mapped_in_threads(pool: ThreadPoolExecutor, work: Callable[[S], T], items: Sequence[S]) -> Iterator[T]:
+    """Yield `work(item)` of each of `items` in order; `pool.map` would hold a task for every item at once."""
+    for start in range(0, len(items), SUBMITTED):
+        yield from pool.map(work, items[start : start + SUBMITTED])
 
 
 def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
 
-from datasets.cache import StreamedImages, workers
+from datasets.cache import StreamedImages, mapped_in_threads, workers
 from datasets.loader import Dataset
 from utils.errors import DataError
 from utils.files import digest
@@ -75,5 +75,5 @@ def _digests(images: Dataset) -> list[str | None]:
             return None  # reported as unreadable already
 
     with ThreadPoolExecutor(workers()) as pool:
-        results = pool.map(try_digest, _files(images))
+        results = mapped_in_threads(pool, try_digest, _files(images))
         return list(tqdm(results, total=len(images), desc="comparing files", unit="image", disable=None, leave=False))

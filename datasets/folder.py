@@ -97,8 +97,9 @@ def same_classes(images: ImageFolder, class_names: list[str], flag: str, of: str
     Raises:
         DataError: naming the folder and the classes that are missing or unknown.
     """
-    missing = [name for name in class_names if name not in set(images.class_names)]
-    unknown = [] if or_more else [name for name in images.class_names if name not in set(class_names)]
+    present, wanted = {*images.class_names}, {*class_names}
+    missing = [name for name in class_names if name not in present]
+    unknown = [] if or_more else [name for name in images.class_names if name not in wanted]
     if missing or unknown:
         differences = [f"without {names(missing)}"] if missing else []
         differences += [f"with the unknown {names(unknown)}"] if unknown else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -116,9 +117,14 @@ def order(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:
     """Return which of `count` images step number `step` trains on, int64 [batch_size]."""
     place = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, rows = place // count, place % count
-    return np.concatenate(
-        [generator(seed, "order", epoch).permutation(count)[rows[epochs == epoch]] for epoch in np.unique(epochs)]
-    )
+    return np.concatenate([_permutation(count, seed, int(epoch))[rows[epochs == epoch]] for epoch in np.unique(epochs)])
+
+
+@functools.lru_cache(maxsize=4)  # two epochs meet in a batch; drawn for every step, an epoch would be quadratic
+def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    permutation = generator(seed, "order", epoch).permutation(count)
+    permutation.flags.writeable = False
+    return permutation
 
 
 def crop(pixels: list[np.ndarray], size: int) -> np.ndarray:

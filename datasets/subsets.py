@@ -21,6 +21,13 @@ def pick_classes(num_classes: int, kept: int, seed: int) -> list[int]:
     return np.random.RandomState(seed).permutation(num_classes)[:kept].tolist()
 
 
+def by_class(labels: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the positions of each label that occurs in `labels` [N], ascending in both; sorts once."""
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    return {int(label): rows for label, rows in zip(present, np.split(order, starts[1:]))}
+
+
 def ordered(positions: list[int], class_id: int, seed: int) -> list[int]:
     """Return the positions of one class in the random order of which every subset is a prefix."""
     return [positions[i] for i in np.random.RandomState([seed, class_id]).permutation(len(positions))]
@@ -96,7 +103,8 @@ def subset(
     if class_spec is not None:
         class_ids = pick_classes(len(class_ids), class_count(class_spec, len(class_ids)), seed)
     _refuse_contradictions(rate, total, sampling, listed)
-    groups = {c: np.flatnonzero(images.labels == c).tolist() for c in sorted(class_ids)}
+    rows = by_class(images.labels)
+    groups = {c: rows[c].tolist() if c in rows else [] for c in sorted(class_ids)}
     chosen = available = [position for group in groups.values() for position in group]
     if listed is not None:
         chosen = _listed(images, listed, set(available))
@@ -143,10 +151,10 @@ def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray
         UsageError: a class has a single image.
     """
     held = []
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label).tolist()
+    for label, positions in by_class(labels).items():
+        rows = positions.tolist()
         if len(rows) < 2:
             raise UsageError(f"--val_split {fraction}: class number {label} has one image, none can be held out")
-        held += ordered(rows, int(label), seed)[-min(max(round(fraction * len(rows)), 1), len(rows) - 1) :]
+        held += ordered(rows, label, seed)[-min(max(round(fraction * len(rows)), 1), len(rows) - 1) :]
     held = np.array(sorted(held), dtype="int64")
     return np.setdiff1d(np.arange(len(labels)), held), held

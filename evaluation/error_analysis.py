@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-from scipy.special import log_softmax, softmax
 
 from datasets.loader import Dataset
 from evaluation import pictures
+from evaluation.metrics import softmax
 from utils.files import write_text
 
 WORST = 40  # images in the picture of the worst
@@ -111,7 +111,7 @@ def ranking_cells(ranking: Ranking) -> dict[str, str]:
 
 
 def _predictions(images: Dataset, logits: np.ndarray, k: int) -> str:
-    rankings = top(softmax(logits.astype("float64"), axis=1), images.class_names, k)
+    rankings = top(softmax(logits.astype("float64")), images.class_names, k)
     rows = zip(images.paths, images.labels, rankings)
     return csv_text([{"path": p, "true": images.class_names[label], **ranking_cells(r)} for p, label, r in rows])
 
@@ -121,6 +121,8 @@ def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, 
 
     A bar is red where the prediction is wrong and green where it is right.
     """
+    from scipy.special import log_softmax  # slow to import: only where the mistakes are reported
+
     logs = log_softmax(logits.astype("float64"), axis=1)
     losses = -logs[np.arange(len(logs)), images.labels]
     tiles = []

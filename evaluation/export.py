@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import paddle
 import paddle.nn.functional as F
-import yaml
 from paddle import nn
 from PIL import Image
 
@@ -75,6 +74,8 @@ def write(model: Classifier, folder: Path, onnx: bool) -> list[Path]:
     Raises:
         WeightsError: paddle2onnx cannot convert the network.
     """
+    import yaml  # only where a model is written
+
     side = model.preprocess.image_size
     spec = paddle.static.InputSpec([None, 3, side, side], "float32", INPUT)
     paddle.jit.save(WithSoftmax(model.network), str(folder / NAME), input_spec=[spec])

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import paddle
 from paddle import nn
-from scipy.special import softmax
 from tqdm import tqdm
 
 from datasets.loader import Dataset, ahead, normalise
 from evaluation import figures
 from evaluation.curves import VisualLog
+from evaluation.metrics import softmax
 from evaluation.scores import eval_mode
 from utils.errors import DataError
 from utils.rng import generator
@@ -172,7 +172,7 @@ class Interpolation:
 
 def _functions(logits: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
     logits = logits.astype("float64")
-    return {"softmax": softmax(logits, axis=1), "logits": logits, "features": features.astype("float64")}
+    return {"softmax": softmax(logits), "logits": logits, "features": features.astype("float64")}
 
 
 def _bar(total: int, title: str) -> tqdm:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
+
+BLOCK = 2**20  # logits that a metric computes on at a time
 
 
 class Metric(NamedTuple):
@@ -25,10 +26,20 @@ class Metric(NamedTuple):
     higher_is_better: bool = True
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of `logits` [N, K], of their type; scipy's softmax to the bit, without importing it."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
 def hits(logits: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Return whether each label is among the `k` highest logits, bool [N]; of equal ones the first class is higher."""
-    highest = (-logits).argsort(axis=1, kind="stable")[:, :k]
-    return (highest == labels[:, None]).any(axis=1)
+
+    def compute(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        highest = (-logits).argsort(axis=1, kind="stable")[:, :k]
+        return (highest == labels[:, None]).any(axis=1)
+
+    return _in_blocks(compute, logits, labels)
 
 
 def accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
@@ -38,8 +49,20 @@ def accuracy(logits: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean cross-entropy over the images."""
-    losses = logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(len(labels)), labels]
-    return float(losses.mean())
+    from scipy.special import logsumexp  # slow to import: only where a network is scored
+
+    def compute(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(len(labels)), labels]
+
+    return float(_in_blocks(compute, logits, labels).mean())
+
+
+def _in_blocks(
+    compute: Callable[[np.ndarray, np.ndarray], np.ndarray], logits: np.ndarray, labels: np.ndarray
+) -> np.ndarray:
+    """Return `compute(logits, labels)`, a number for each image, without temporaries as large as all logits."""
+    rows = max(1, BLOCK // logits.shape[1])
+    return np.concatenate([compute(logits[i : i + rows], labels[i : i + rows]) for i in range(0, len(labels), rows)])
 
 
 def class_accuracy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import paddle
-from scipy.special import softmax
 from tqdm import tqdm
 
 from checkpoints.classifier import Classifier
@@ -22,6 +21,7 @@ from datasets.loader import ahead, crop, normalise
 from datasets.preprocess import Preprocess, decode
 from evaluation import pictures
 from evaluation.error_analysis import Ranking, csv_text, ranking_cells
+from evaluation.metrics import softmax
 from utils.errors import DataError, WeightsError, names
 
 SHEET = 120  # images of a sheet at most
@@ -119,7 +119,7 @@ def label(models: list[Classifier], images: Given, batch_size: int) -> tuple[lis
                 tqdm.write(f"WARNING: {failure}", file=sys.stderr)
             if batch:
                 logits = [model.network(normalise(crops[model.preprocess])).logits.numpy() for model in models]
-                rows.append(np.mean([softmax(each.astype("float64"), axis=1) for each in logits], axis=0))
+                rows.append(np.mean([softmax(each.astype("float64")) for each in logits], axis=0))
                 paths += batch
             bar.update(len(batch) + len(failures))
     if not paths:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import paddle
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from tqdm import tqdm
 
 from datasets.loader import Dataset
@@ -27,7 +26,7 @@ def of_clean_images(source: Callable[[paddle.Tensor], Outputs], train: Dataset, 
     return np.concatenate(rows).astype("float64")
 
 
-def logistic_regression(x: np.ndarray, labels: np.ndarray, **options) -> tuple[np.ndarray, np.ndarray]:
+def logistic_regression(x: np.ndarray, labels: np.ndarray, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Fit scikit-learn's `LogisticRegression(**options)` of `labels` on `x` [N, D].
 
     Args:
@@ -37,6 +36,9 @@ def logistic_regression(x: np.ndarray, labels: np.ndarray, **options) -> tuple[n
     Returns:
         The weight [K, D] and the bias [K], of which the logits are x @ weight.T + bias.
     """
+    from sklearn.exceptions import ConvergenceWarning  # slower to import than paddle: only where a fit is made
+    from sklearn.linear_model import LogisticRegression
+
     if labels.max() == 0:
         return np.zeros((1, x.shape[1])), np.zeros(1)
     regression = LogisticRegression(**options)

@@ -15,11 +15,10 @@ class, at least one where it has two. scale is looked for within [e^-7, e^7]. A 
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 from tqdm import tqdm
 
 from datasets.loader import Dataset
+from datasets.subsets import by_class
 from regularizers.linear import logistic_regression, of_clean_images
 from regularizers.teacher import Frozen
 from utils.errors import UsageError, names, warn
@@ -29,14 +28,16 @@ STRENGTHS = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2
 
 def source_probabilities(source: Frozen, train: Dataset, temperature: float) -> np.ndarray:
     """Return softmax(temperature * logits) of the clean images in order, float64 [N, K_s]."""
+    from scipy.special import softmax  # slow to import, and needed for Co-Tuning alone
+
     return softmax(temperature * of_clean_images(source, train, "logits"), axis=1)
 
 
 def direct(probabilities: np.ndarray, labels: np.ndarray, classes: list[str]) -> np.ndarray:
     """Return the mean of `probabilities` [N, K_s] over each class of `labels` [N], float64 [K, K_s]."""
     matrix = marginal_rows(probabilities, labels, classes)
-    for label in np.unique(labels):
-        matrix[label] = probabilities[labels == label].mean(axis=0)
+    for label, rows in by_class(labels).items():
+        matrix[label] = probabilities[rows].mean(axis=0)
     return matrix
 
 
@@ -67,7 +68,8 @@ def reverse(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], r
 
 def marginal_rows(probabilities: np.ndarray, labels: np.ndarray, classes: list[str]) -> np.ndarray:
     """Return the mean of `probabilities` as the row of every class, and warn of the classes that have no other."""
-    absent = [name for label, name in enumerate(classes) if label not in labels]
+    present = {*labels.tolist()}
+    absent = [name for label, name in enumerate(classes) if label not in present]
     if absent:
         warn(f"no training image of {names(absent)}: its source classes are those of all images")
     return np.tile(probabilities.mean(axis=0), (len(classes), 1))
@@ -76,8 +78,8 @@ def marginal_rows(probabilities: np.ndarray, labels: np.ndarray, classes: list[s
 def hold_out(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return which images are held out, bool [N]: a fifth of each class, at least one, but never all."""
     held = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        own = rng.permutation(np.flatnonzero(labels == label))
+    for rows in by_class(labels).values():
+        own = rng.permutation(rows)
         if len(own) > 1:
             held[own[: max(1, round(len(own) / 5))]] = True
     return held
@@ -99,6 +101,8 @@ def fit(probabilities: np.ndarray, labels: np.ndarray, held: np.ndarray) -> np.n
 
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the scale above 0 for which softmax(scale * logits) has the least cross-entropy against `labels`."""
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
     def cross_entropy(log_scale: float) -> float:
         return -log_softmax(np.exp(log_scale) * logits, axis=1)[np.arange(len(labels)), labels].mean()
@@ -108,5 +112,7 @@ def calibrate(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def source_given_target(logits: np.ndarray, marginal: np.ndarray) -> np.ndarray:
     """Return P(s | t) [K, K_s] from P(t | s) = softmax over t of `logits` [K, K_s] and P(s) = `marginal` [K_s]."""
+    from scipy.special import log_softmax, softmax
+
     log_marginal = np.log(np.maximum(marginal, np.finfo(float).tiny))
     return softmax(log_softmax(logits, axis=0) + log_marginal, axis=1)

@@ -15,8 +15,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from evaluation.interpolation import TITLES, Loss
 from evaluation.metrics import METRICS
 from reproduction.values import boolean, entries, mapping, numbers, options, text
@@ -112,6 +110,8 @@ def load(path: str | Path) -> Recipe:
     Raises:
         UsageError: the file is missing, is not YAML, or holds an invalid value.
     """
+    import yaml  # not for a usage error or the help
+
     path = Path(path)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # every value stays text

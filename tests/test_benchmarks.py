@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import in_turns, memory, ranks, steps, write_photographs
+from benchmarks import cpu_path, in_turns, memory, peers, ranks, scaling, steps, workload, write_photographs
 from benchmarks import input as chains
 from regularizers import REGULARIZERS
 from tests.scripts import run
@@ -148,3 +148,89 @@ def test_photographs_are_as_large_as_photographs(tmp_path):
         with Image.open(file) as image:
             assert image.size == (500, 375)
         assert 60_000 < file.stat().st_size < 120_000
+
+
+def _flags(work, **more):
+    return {"work": work, "model_arch": "resnet8", "image_size": 32, "batch_size": 4, "steps": 2, **more}
+
+
+def test_a_workload_is_measured_in_a_process_with_its_threads(tmp_path):
+    result = workload.measure(workload.OURS, _flags("training", classes=3), threads=1)
+    assert len(result["seconds"]) == 2
+    assert result["images_per_second"] == pytest.approx(4 / np.median(result["seconds"]))
+    assert 0 < result["loss"] < 10
+
+
+def test_a_workload_that_fails_is_a_failure():
+    with pytest.raises(Failure, match="failed: .*can't open file"):
+        workload.measure(workload.OURS.with_name("none.py"), _flags("training"), threads=1)
+
+
+@pytest.mark.parametrize("work", ["training", "evaluation"])
+def test_the_work_is_the_training_step_and_the_scoring(work, tmp_path, monkeypatch):
+    calls = []
+    for module, name in ((steps, "train_step"), (workload, "predict")):
+        whole = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, whole=whole, name=name: calls.append(name) or whole(*a))
+    workload.main([f"--{name}={value}" for name, value in _flags(work, classes=3, out=tmp_path / "out.json").items()])
+    assert calls == {"training": ["train_step"] * 4, "evaluation": ["predict"] * 2}[work]
+    assert (json.loads((tmp_path / "out.json").read_text())["loss"] is None) == (work == "evaluation")
+
+
+def test_only_paddle_gets_the_setting_of_its_mkl(monkeypatch):
+    seen = {}
+
+    def run(command, env, **_):
+        seen[command[-1].startswith("--out") and command[1]] = env
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workload.subprocess, "run", run)
+    monkeypatch.setenv("MKL_DEBUG_CPU_TYPE", "5")
+    for script in (workload.OURS, peers.PEER):
+        with pytest.raises(KeyboardInterrupt):
+            workload.measure(script, {}, threads=3)
+    ours, torch = seen[str(workload.OURS)], seen[str(peers.PEER)]
+    assert (ours["MKL_DEBUG_CPU_TYPE"], "MKL_DEBUG_CPU_TYPE" in torch) == ("5", False)
+    assert ours["OMP_NUM_THREADS"] == torch["OMP_NUM_THREADS"] == "3"
+
+
+def test_peers_are_compared_at_the_same_threads_and_ranks_with_one_process_too(capsys):
+    one, two = peers.Case("resnet50", "training", 2, 1), peers.Case("resnet50", "training", 1, 2)
+    rates = {(one, "ours"): [3.0, 9.0, 1.0], (one, "PyTorch"): [4.0], (two, "ours"): [6.0], (two, "PyTorch"): [5.0]}
+    peers.report(rates, SimpleNamespace(json=None))
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert printed[2] == ["resnet50", "training,", "2", "threads", "3.00", "4.00", "0.750", "1.000"]
+    assert printed[3] == ["resnet50", "training,", "2", "ranks", "6.00", "5.00", "1.200", "1.000"]
+    assert printed[4] == ["over", "one", "process", "6.00", "4.00", "1.500", "1.250"]
+    peers.report({(one, "ours"): [3.0]}, SimpleNamespace(json=None))
+    assert capsys.readouterr().out.splitlines()[-1].split()[-2:] == ["3.00", "1.000"]
+
+
+def test_the_two_paths_of_the_processor_are_compared(capsys, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    monkeypatch.setattr(cpu_path, "is_amd_with_avx2", lambda: True)
+    runs = {"without": [{"images_per_second": 2.0, "loss": 5.0}], "with": [{"images_per_second": 5.0, "loss": 5.25}]}
+    cpu_path.report(runs, SimpleNamespace(json=None, work="training", model_arch="resnet50"))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[3].split() == ["with", "MKL_DEBUG_CPU_TYPE", "5.00", "2.500", "2.000", "5.2500000"]
+    assert printed[4].startswith("difference of the losses 2.5e-01")
+
+
+def test_scaling_measures_every_size_in_its_own_process(tmp_path):
+    printed, content = measured("benchmarks/scaling.py --images 12 --classes 3 20", tmp_path)
+    (row,) = content["measured"]  # 12 images have no 20 classes
+    assert (row["images"], row["classes"]) == (12, 3)
+    assert all(row[phase] > 0 for phase in (*scaling.PHASES, "MB"))
+    assert printed.splitlines()[-1].split()[:2] == ["12", "3"]
+
+
+def test_growth_is_of_the_time_of_an_image_at_the_same_number_of_classes(capsys):
+    def row(images, classes, taken):
+        return {"images": images, "classes": classes, **dict.fromkeys(scaling.PHASES, taken)}
+
+    rows = [row(10, 2, 1.0), row(100, 2, 20.0), row(1000, 2, 100.0), row(1000, 5, 9000.0)]
+    assert set(scaling.growth(rows).values()) == {2.0}
+    scaling.report([{**row, "MB": 70.4} for row in rows])
+    printed = capsys.readouterr().out
+    assert "100         2  200000.0" in printed
+    assert "first pass: the time of an image grows 2.00 times at most; 1.25 or less wanted" in printed

@@ -34,7 +34,9 @@ def test_an_interrupted_run_goes_on_to_the_same_end(work):
     flags = f"{TINY} --regularizer smile {SMILE} --pretrained source.pdparams --name old --save_frequency 3 --resume"
     done = run("finetune.py", *flags.split(), cwd=work, **ONE_THREAD)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("mkl_debug_cpu_type was not set or not recorded, is 5: the weights can differ") == 1
     content = pdparams.load(work / "output" / "old_smile_Last.pdparams")
+    assert content["machine"]["mkl_debug_cpu_type"] == "5"
     last = json.loads((work / "output" / "old_smile.json").read_text())["last"]
     assert content["iter"] == 8
     assert last["loss"] == pytest.approx(EXPECTED["loss"], rel=1e-2)

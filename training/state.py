@@ -12,7 +12,8 @@ from checkpoints import checkpoint
 from datasets import splits
 from training.build import Run
 from training.options import Options
-from utils.errors import Diverged, UsageError, names
+from utils.errors import Diverged, UsageError, names, warn
+from utils.processor import machine
 from utils.provenance import versions
 
 
@@ -56,6 +57,7 @@ def _content(run: Run, done: int, pending: list[dict]) -> dict[str, Any]:
         "ranks": run.ranks.count,
         "source": run.source,
         "versions": versions(),
+        "machine": machine(),
     }
 
 
@@ -69,6 +71,7 @@ def restore(run: Run, path: Path) -> int:
     content = checkpoint.read(path)
     checkpoint.validate_run(content, path)
     _same_options(run, content, path)
+    _warn_of_other_bits(content, path)
     checkpoint.load_exactly(run.model, content["model"], path)
     checkpoint.load_exactly(run.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
     run.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
@@ -95,3 +98,16 @@ def _same_options(run: Run, content: dict, path: Path) -> None:
         changed.append(f"{ranks} processes are now {run.ranks.count}")
     if changed:
         raise UsageError(f"--resume {path}: the run was started with other options: {names(changed)}")
+
+
+def _warn_of_other_bits(content: dict, path: Path) -> None:
+    """Warn where the CPU may round otherwise than before; a file without a record is taken for this processor's."""
+    now = machine()
+    then = content.get("machine") or {"processor": now["processor"]}
+    changed = [
+        f"{name} was {then.get(name) or 'not set or not recorded'}, is {value or 'not set'}"
+        for name, value in now.items()
+        if then.get(name) != value
+    ]
+    if changed and paddle.get_device() == "cpu":
+        warn(f"--resume {path}: {names(changed)}: the weights can differ in the last bits from an uninterrupted run's")

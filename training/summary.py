@@ -29,7 +29,7 @@ class Summary:
         step_share: the share of the time that was spent in training steps.
         images_per_second: training images, evaluations included.
         options: every option by name; `method` holds the hyper-parameters.
-        provenance: versions, device, threads, command line, state of the code.
+        provenance: versions, machine, device, threads, command line, state of the code.
     """
 
     run: str

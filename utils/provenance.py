@@ -12,6 +12,8 @@ import numpy
 import paddle
 import PIL
 
+from utils.processor import machine
+
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that results depend on."""
@@ -24,9 +26,10 @@ def versions() -> dict[str, str]:
 
 
 def provenance(device: str) -> dict:
-    """Return versions, device, threads, command line and git state, for a run's summary."""
+    """Return versions, machine, device, threads, command line and git state, for a run's summary."""
     return {
         "versions": versions(),
+        "machine": machine(),
         "device": device,
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],

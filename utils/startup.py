@@ -1,4 +1,4 @@
-"""Process-wide settings of the scripts: CPU threads, memory allocator, warnings of libraries."""
+"""Process-wide settings of the scripts: CPU threads and path, memory allocator, warnings of libraries."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import os
 import warnings
 import zlib  # noqa: F401  before paddle: PaddlePaddle 2.6 brings another one, which later imports would get
 
+from utils import processor
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def configure() -> None:
-    """Use all cores, keep freed memory, and import paddle without its warnings.
+    """Use all cores and their fast path, keep freed memory, and import paddle without its warnings.
 
     Call it before paddle is imported: `import paddle` sets OMP_NUM_THREADS to 1 unless it is set. Several processes on
     one machine (`paddle.distributed.launch`) share the cores.
@@ -22,6 +24,7 @@ def configure() -> None:
         processes = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
+    processor.use_fast_path()
     _keep_freed_memory()
     warnings.filterwarnings("ignore", message="When training, we now always track")  # at every step
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from datasets import cache
 from datasets.cache import CachedImages, StreamedImages, fingerprint
 from datasets.folder import scan
 from datasets.preprocess import Preprocess, decode
@@ -131,3 +132,17 @@ def test_a_removed_image_is_named(tmp_path):
         CachedImages(images, SQUARE, tmp_path / "cache")
     with pytest.raises(DataError, match="cat/000.png: No such file"):
         StreamedImages(images, SQUARE).pixels([0])
+
+
+def test_no_more_images_wait_for_a_thread_than_a_block(monkeypatch):
+    monkeypatch.setattr(cache, "SUBMITTED", 4)
+    waiting = []
+
+    class Pool:
+        def map(self, work, items):
+            waiting.append(len(items))
+            return map(work, items)
+
+    assert list(cache.mapped_in_threads(Pool(), lambda item: -item, np.arange(10))) == [-i for i in range(10)]
+    assert list(cache.mapped_in_threads(Pool(), lambda item: item, range(0))) == []
+    assert waiting == [4, 4, 2]

@@ -1,10 +1,11 @@
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datasets.folder import same_classes, scan
+from datasets.folder import ImageFolder, same_classes, scan
 from tests.pictures import write_folder, write_odd_folder
 from utils.errors import DataError
 
@@ -72,3 +73,17 @@ def test_other_classes_are_named_both_ways(tmp_path):
         same_classes(found, ["a", "c"], "--eval_dir", "x", or_more=True)
     with pytest.raises(DataError, match="without c and with the unknown b"):
         same_classes(found, ["a", "c"], "--eval_dir", "x")
+
+
+def test_many_classes_are_compared_in_one_pass():
+    class Names(list):
+        passes = 0
+
+        def __iter__(self):
+            Names.passes += 1
+            return super().__iter__()
+
+    names_of_both = [f"class {label}" for label in range(1000)]
+    images = ImageFolder(Path("x"), Names(names_of_both), [], np.empty(0, "int64"))
+    same_classes(images, Names(names_of_both), "--eval_dir", "--train_dir")
+    assert Names.passes < 10

@@ -13,6 +13,7 @@ from datasets.loader import Dataset, ahead, normalise, order, training_batches
 from datasets.preprocess import MEAN, STD, Preprocess
 from tests.pictures import write_folder, write_odd_folder
 from utils.errors import DataError
+from utils.rng import generator
 
 
 @pytest.fixture
@@ -116,3 +117,20 @@ def test_ahead_keeps_the_order_and_leaves_no_thread():
         if thread is not threading.current_thread():
             thread.join(timeout=2)
     assert threading.active_count() <= before
+
+
+def test_the_order_of_an_epoch_is_drawn_once(monkeypatch):
+    drawn = []
+
+    def counted(seed, purpose, epoch):
+        drawn.append(epoch)
+        return generator(seed, purpose, epoch)
+
+    monkeypatch.setattr(loader, "generator", counted)
+    loader._permutation.cache_clear()
+    rows = np.concatenate([loader.order(103, 8, 5, step) for step in range(26)])
+    assert drawn == [0, 1, 2]
+    expected = np.concatenate([generator(5, "order", epoch).permutation(103) for epoch in range(3)])
+    assert np.array_equal(rows, expected[: len(rows)])
+    with pytest.raises(ValueError, match="read-only"):
+        loader._permutation(103, 5, 0)[0] = 1

@@ -2,9 +2,11 @@ import random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datasets.folder import ImageFolder
-from datasets.subsets import author, by_rate, by_total, class_count, hold_out, ordered, pick_classes, subset
+from datasets.subsets import author, by_class, by_rate, by_total, class_count, hold_out, ordered, pick_classes, subset
 from utils.errors import DataError, UsageError
 
 CUB = [29] * 6 + [30] * 194  # images per class, in some order: 5,994
@@ -137,3 +139,12 @@ def test_hold_out_is_stratified_and_leaves_no_class_empty():
     assert np.bincount(labels[stays]).tolist() == [7, 1, 3]
     with pytest.raises(UsageError, match="one image"):
         hold_out(np.array([0, 0, 1]), 0.3, seed=0)
+
+
+@given(st.lists(st.integers(0, 6), max_size=60))
+def test_the_positions_of_each_class_are_found_in_order(labels):
+    labels = np.array(labels, dtype="int64")
+    found = by_class(labels)
+    assert list(found) == sorted({*labels.tolist()})
+    for label, rows in found.items():
+        assert np.array_equal(rows, np.flatnonzero(labels == label))

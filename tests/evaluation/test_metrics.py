@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import yaml
+from scipy.special import logsumexp, softmax
 
 import test as scoring_script
 from evaluation import metrics
@@ -28,6 +29,15 @@ def test_every_metric_of_given_logits():
     assert values["loss"] == pytest.approx(-np.log([0.6, 0.2, 0.7, 0.8]).mean(), rel=1e-6)
     assert values["class_acc"] == pytest.approx(100 * (2 / 3 + 1) / 2)
     assert [metric.higher_is_better for metric in METRICS.values()] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("scale", [0, 1, 1e2, 1e37])
+def test_softmax_is_scipys_to_the_bit(dtype, scale):
+    logits = (scale * np.random.default_rng(0).normal(size=(40, 201))).astype(dtype)
+    found = metrics.softmax(logits)
+    assert found.dtype == dtype
+    assert np.array_equal(found, softmax(logits, axis=1))
 
 
 def test_of_equal_logits_the_first_class_is_higher():
@@ -91,3 +101,14 @@ def test_a_new_metric_has_a_column_and_a_curve(toy):
     values = dict.fromkeys(METRICS, 1.0)
     assert sorted(metrics.table_cells(values)) == sorted(metrics.columns())
     assert [*metrics.curve_points(values)] == ["val_acc", "val/acc5", "val_loss", "val/class_acc", "val/positive"]
+
+
+@pytest.mark.parametrize("block", [1, 63, 200, 360])
+def test_blocks_of_images_change_no_bit(monkeypatch, block):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(40, 9)).round(1).astype("float32"), rng.integers(0, 9, 40)
+    whole = score(logits, labels).values
+    losses = logsumexp(logits.astype("float64"), axis=1) - logits[np.arange(40), labels]
+    assert whole["loss"] == losses.mean()
+    monkeypatch.setattr(metrics, "BLOCK", block)
+    assert score(logits, labels).values == whole

@@ -38,6 +38,17 @@ def test_configure_gives_the_cpu_all_cores_unless_it_is_told_otherwise(environme
     assert found == (cores if threads == "cores" else threads)
 
 
+@pytest.mark.parametrize(("environment", "setting"), [({}, "5"), ({"MKL_DEBUG_CPU_TYPE": "4"}, "4")])
+def test_configure_asks_for_the_fast_path_before_paddle_is_imported(tmp_path, environment, setting):
+    (tmp_path / "cpuinfo").write_text("vendor_id : AuthenticAMD\nflags : avx2\n")
+    code = f"import os, sys; from utils import processor, startup; processor._CPUINFO = {str(tmp_path)!r} + '/cpuinfo'"
+    seen = "ask = processor.use_fast_path; processor.use_fast_path = lambda: print('paddle' in sys.modules) or ask()"
+    assert printed(f"{code}; {seen}; startup.configure(); print(os.environ['MKL_DEBUG_CPU_TYPE'])", **environment) == [
+        "False",
+        setting,
+    ]
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_script_configures_before_it_imports_paddle_and_only_as_a_script(name):
     body = ast.parse((ROOT / name).read_text(encoding="utf-8")).body
