@@ -19,6 +19,7 @@ from models.network import Architecture, Network
 from models.outputs import Outputs
 
 _DROP_CONNECT = 0.2
+_FEATURES = 1280  # inputs of B0's head
 
 # repeats, kernel, stride, expansion, channels of the seven stages of B0
 _STAGES = (
@@ -135,7 +136,7 @@ class EfficientNet(Network, nn.Layer):
             drop_rate = _DROP_CONNECT * i / len(blocks)
             self._blocks.append(MBConv(channels, channels_out, kernel, stride, expansion, drop_rate))
             channels = channels_out
-        features = round_channels(1280 * width)
+        features = round_channels(_FEATURES * width)
         self._conv_head = _conv(channels, features, 1)
         self._bn1 = _norm(features)
         self._fc = nn.Linear(features, num_classes)
@@ -157,6 +158,11 @@ class EfficientNet(Network, nn.Layer):
 
 
 ARCHITECTURES = {
-    name: Architecture(EfficientNet, {"width": width, "depth": depth, "dropout": dropout}, image_size)
+    name: Architecture(
+        EfficientNet,
+        {"width": width, "depth": depth, "dropout": dropout},
+        round_channels(_FEATURES * width),
+        image_size,
+    )
     for name, (width, depth, dropout, image_size) in _FAMILY.items()
 }

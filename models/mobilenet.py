@@ -33,4 +33,4 @@ class MobileNetV2(Network, vision.MobileNetV2):
         return Outputs(self.classifier(features), features, tuple(maps))
 
 
-ARCHITECTURES = {"mobilenet_v2": Architecture(MobileNetV2, {})}
+ARCHITECTURES = {"mobilenet_v2": Architecture(MobileNetV2, {}, features=1280)}

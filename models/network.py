@@ -34,11 +34,13 @@ class Architecture:
     Attributes:
         network: a class of networks.
         arguments: of its constructor, besides `num_classes`.
+        features: inputs of its head.
         image_size: side of the images that it was published with, in pixels.
     """
 
     network: type[Network]
     arguments: dict
+    features: int
     image_size: int = 224
 
     def __call__(self, num_classes: int) -> Network:
