@@ -124,7 +124,7 @@ def head_width(state: dict[str, np.ndarray], arch: str, path: Path) -> int:
         present = names(map(label, state), 3)
         raise WeightsError(f"{path} does not fit {arch}: it has no matrix {weight}; its entries are {present}")
     (features, classes), expected = state[weight].shape, ARCHITECTURES[arch].features
-    if features != expected or not classes:  # before a network of so many classes is built
+    if features != (expected or features) or not classes:  # before a network of so many classes is built
         raise WeightsError(
             f"{path} does not fit {arch}: {weight} is [{features}, {classes}]; accepted is [{expected}, classes]"
         )

@@ -50,7 +50,7 @@ _FAMILY = {
 
 ARCHITECTURES = {
     name: Architecture(
-        ResNet, {"depth": depth, "block": block, "width": width, "groups": groups}, 512 * block.expansion
+        ResNet, {"depth": depth, "block": block, "width": width, "groups": groups}, features=512 * block.expansion
     )
     for name, (depth, block, width, groups) in _FAMILY.items()
 }
