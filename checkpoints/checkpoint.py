@@ -77,7 +77,7 @@ def _converted(array: np.ndarray, tensor: paddle.Tensor, entry: str) -> np.ndarr
         array = np.asarray(array.astype("u4") << 16).view("f4")
     if array.dtype.kind != "f":
         raise WeightsError(f"{entry} is {shown(array)}; accepted are floats, and uint16 for bfloat16")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         array = array.astype(dtype, copy=False)
     if not np.isfinite(array).all():
         raise WeightsError(f"{entry} has values that are not finite in {dtype}; accepted are weights of finite numbers")

@@ -72,7 +72,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         array = np.frombuffer(tensor["data"], _DTYPES[kind])
         if kind == "BF16":  # the upper half of a float32
             array = (array.astype("<u4") << 16).view("<f4")
-        with np.errstate(over="ignore"):  # too large for a float32: infinity, which the loader refuses
+        with np.errstate(over="ignore", invalid="ignore"):  # what a float32 cannot hold the loader refuses
             array = array.astype("float32") if array.dtype.kind == "f" else array
         try:
             arrays[name] = array.reshape(shape)

@@ -193,7 +193,7 @@ def _array(stored: np.ndarray, tensor: _Tensor, name: str) -> np.ndarray:
     view = np.lib.stride_tricks.as_strided(stored[start:], shape, bytes_apart, writeable=False)
     if tensor.storage.type_name == _BFLOAT16:
         return np.asarray(view.astype("u4", order="C") << 16).view("f4")
-    with np.errstate(over="ignore"):  # too large for a float32: infinity, which the loader refuses
+    with np.errstate(over="ignore", invalid="ignore"):  # what a float32 cannot hold the loader refuses
         return view.astype("f4" if view.dtype.kind == "f" else view.dtype.newbyteorder("="), order="C")
 
 

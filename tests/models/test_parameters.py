@@ -70,9 +70,9 @@ def test_each_architecture_knows_its_stages_and_its_images():
 )
 def test_an_architecture_says_how_much_its_head_reads(arch):
     with paddle.LazyGuard():  # draws no weights
-        head = models.build(arch, 2).head
-    assert models.ARCHITECTURES[arch].features == head.weight.shape[0]
-    assert all(architecture.features for architecture in models.ARCHITECTURES.values())
+        head = build(arch, 2).head
+    assert ARCHITECTURES[arch].features == head.weight.shape[0]
+    assert all(architecture.features for architecture in ARCHITECTURES.values())
 
 
 def test_a_network_says_its_head_once():
