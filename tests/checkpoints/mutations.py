@@ -50,7 +50,7 @@ def safetensors() -> list[bytes]:
     """Return a file with a tensor of each of several types, and one without any."""
     header = {
         "__metadata__": {"format": "np"},
-        "fc.weight": {"dtype": "F32", "shape": [64, 2], "data_offsets": [0, 512]},
+        "fc.weight": {"dtype": "F32", "shape": [2, 64], "data_offsets": [0, 512]},
         "fc.bias": {"dtype": "BF16", "shape": [2], "data_offsets": [512, 516]},
         "bn1.running_mean": {"dtype": "F16", "shape": [2], "data_offsets": [516, 520]},
         "count": {"dtype": "I64", "shape": [], "data_offsets": [520, 528]},

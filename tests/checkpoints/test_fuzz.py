@@ -86,7 +86,7 @@ def test_a_damaged_file_is_read_or_refused(traced, kind, count):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_undamaged_files_are_read_and_some_would_call(traced, kind):
     reasons = [outcome(traced, content) for content in FORMATS[kind]()]
-    expected = ("refused: it asks for", "fc.weight is [3, 2]", "it holds no array")
+    expected = ("refused: it asks for", "fc.weight is [2, 3]", "it holds no array")
     assert all(reason is None or any(words in reason for words in expected) for reason in reasons), reasons
     assert any(CANARY.encode() in content for content in FORMATS[kind]()) == (kind != "safetensors")
 
