@@ -114,21 +114,18 @@ def load_source(pretrained: str, arch: str) -> Source:
 
 
 def head_width(state: dict[str, np.ndarray], arch: str, path: Path) -> int:
-    """Return how many classes the head in `state` has.
+    """Return how many classes the head in `state` has, at most as many as it has weights for and at least one.
 
     Raises:
-        WeightsError: there is no head of `arch` in it.
+        WeightsError: there is no head in it.
     """
     weight = f"{HEAD_NAMES[arch]}.weight"
     if np.ndim(state.get(weight)) != 2:
         present = names(map(label, state), 3)
         raise WeightsError(f"{path} does not fit {arch}: it has no matrix {weight}; its entries are {present}")
-    (features, classes), expected = state[weight].shape, ARCHITECTURES[arch].features
-    if features != (expected or features) or not classes:  # before a network of so many classes is built
-        raise WeightsError(
-            f"{path} does not fit {arch}: {weight} is [{features}, {classes}]; accepted is [{expected}, classes]"
-        )
-    return classes
+    features, classes = state[weight].shape
+    features = ARCHITECTURES[arch].features or features
+    return max(1, min(classes, state[weight].size // features))  # for one that does not fit no larger head is built
 
 
 def read_state(path: Path, arch: str) -> dict[str, np.ndarray]:

@@ -42,7 +42,7 @@ class Architecture:
         network: a class of networks.
         arguments: of its constructor, besides `num_classes`.
         image_size: side of the images that it was published with, in pixels.
-        features: inputs of its head, by which a file is checked before a network with its classes is built.
+        features: inputs of its head, which bound the classes that a file of weights can have.
     """
 
     network: type[Network]

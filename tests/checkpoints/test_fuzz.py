@@ -78,7 +78,7 @@ def test_a_damaged_file_is_read_or_refused(traced, kind, count):
             assert reason.startswith(f"{traced}: ") or reason.startswith(f"{traced} does not fit"), content
             assert len(reason) < len(str(traced)) + 600, content
             assert reason.isprintable(), content
-    assert count / 2 < refused
+    assert count / 4 < refused < count
     assert not (traced.parent / CANARY).exists()
     assert not {name for name in set(sys.modules) - modules if not name.startswith(("numpy", "encodings"))}
 
@@ -86,7 +86,7 @@ def test_a_damaged_file_is_read_or_refused(traced, kind, count):
 @pytest.mark.parametrize("kind", FORMATS)
 def test_the_undamaged_files_are_read_and_some_would_call(traced, kind):
     reasons = [outcome(traced, content) for content in FORMATS[kind]()]
-    expected = ("refused: it asks for", "fc.weight is [2, 3]", "it holds no array")
+    expected = ("refused: it asks for", "it holds no array")
     assert all(reason is None or any(words in reason for words in expected) for reason in reasons), reasons
     assert any(CANARY.encode() in content for content in FORMATS[kind]()) == (kind != "safetensors")
 

@@ -238,12 +238,16 @@ def test_a_negative_variance_is_refused(tmp_path):
         pretrained.load_source(path, "resnet8")
 
 
-@pytest.mark.parametrize("shape", [[0, 10**7], [64, 0], [1, 10**6], [10**5, 64], [0, 0]])
-def test_no_network_is_built_for_a_head_that_does_not_fit(tmp_path, monkeypatch, shape):
-    monkeypatch.setattr(pretrained, "build", None)
+@pytest.mark.parametrize(
+    ("shape", "classes"), [([0, 10**7], 1), ([64, 0], 1), ([1, 10**6], 15625), ([10**5, 64], 64), ([0, 0], 1)]
+)
+def test_no_network_is_larger_than_the_head_in_its_file(tmp_path, monkeypatch, shape, classes):
+    built = []
+    monkeypatch.setattr(pretrained, "build", lambda arch, count: built.append(count) or build(arch, count))
     path = write(tmp_path / "w.safetensors", {"fc.weight": np.zeros(shape, "float32")})
-    with pytest.raises(WeightsError, match=rf"fc.weight is \[{shape[0]}, {shape[1]}\]; accepted is \[64, classes\]"):
+    with pytest.raises(WeightsError, match=rf"another shape: fc.weight \[{shape[0]}, {shape[1]}\] instead of \[64, "):
         pretrained.load_source(path, "resnet8")
+    assert built == [classes]
 
 
 def test_choices_are_checked_before_anything_is_loaded(tmp_path):
