@@ -10,7 +10,7 @@ import paddle
 from paddle import nn
 
 from checkpoints import pdparams
-from checkpoints.entries import shown, validate, validate_run
+from checkpoints.entries import label, shown, validate, validate_run
 from utils.errors import WeightsError, names
 from utils.files import replacing
 
@@ -41,14 +41,15 @@ def read(path: str | os.PathLike) -> dict:
 
 
 def load_exactly(layer: nn.Layer, state: dict[str, np.ndarray], origin: str | Path) -> None:
-    """Set every tensor of `layer` from `state`.
+    """Set every tensor of `layer` from `state`; a float may be of any size, bfloat16 is uint16 as paddle.save has it.
 
     Raises:
-        WeightsError: names that are missing, unknown or of another shape are listed; nothing is changed.
+        WeightsError: names that are missing, unknown or of another shape are listed, an entry of another type, with a
+            value that is not finite or with a negative variance is named; nothing is changed.
     """
     wanted = layer.state_dict()
     missing = [name for name in wanted if name not in state]
-    unknown = [name for name in state if name not in wanted]
+    unknown = [label(name) for name in state if name not in wanted]
     misshapen = [
         f"{name} {list(np.shape(state[name]))} instead of {list(tensor.shape)}"
         for name, tensor in wanted.items()
@@ -61,9 +62,25 @@ def load_exactly(layer: nn.Layer, state: dict[str, np.ndarray], origin: str | Pa
     ]
     if complaints:
         raise WeightsError(f"{origin} does not fit the network: {'; '.join(complaints)}")
+    values = {name: _converted(state[name], tensor, f"{origin}: {name}") for name, tensor in wanted.items()}
     for name, tensor in wanted.items():
-        tensor.set_value(np.asarray(state[name]).astype(_dtype(tensor)))
+        tensor.set_value(values[name])
 
 
-def _dtype(tensor: paddle.Tensor) -> str:
-    return str(tensor.dtype).replace("paddle.", "")
+def _converted(array: np.ndarray, tensor: paddle.Tensor, entry: str) -> np.ndarray:
+    dtype = np.dtype(str(tensor.dtype).replace("paddle.", ""))
+    if dtype.kind != "f":
+        if array.dtype != dtype:
+            raise WeightsError(f"{entry} is {shown(array)}; accepted is {dtype}")
+        return array
+    if array.dtype == np.uint16:  # the upper half of a float32
+        array = np.asarray(array.astype("u4") << 16).view("f4")
+    if array.dtype.kind != "f":
+        raise WeightsError(f"{entry} is {shown(array)}; accepted are floats, and uint16 for bfloat16")
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = array.astype(dtype, copy=False)
+    if not np.isfinite(array).all():
+        raise WeightsError(f"{entry} has values that are not finite in {dtype}; accepted are weights of finite numbers")
+    if entry.endswith("._variance") and (array < 0).any():
+        raise WeightsError(f"{entry} has negative values; accepted are variances from 0 upwards")
+    return array

@@ -8,7 +8,8 @@ Known are, besides our own names:
     EfficientNet                    lukemelas's (ours), timm's, torchvision's, PaddleClas's
 
 No two of them mean different things by one name. So each name is looked up by itself, and one that nobody knows stays
-as it is: the loader then reports it as the file has it.
+as it is: the loader then reports it as the file has it. What a wrapper around the network put before its names
+(`module.` of parallel training, `_orig_mod.` of torch.compile, `model.`, `backbone.` and so on) is dropped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from models import efficientnet
 from utils.errors import WeightsError
 
+_PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "network.", "net.")  # of no name of ours
 _STATISTICS = {"running_mean": "_mean", "running_var": "_variance"}
 
 # blocks in each stage; the flat index of PaddleClas needs it
@@ -88,6 +90,13 @@ def to_ours(state: dict[str, np.ndarray], arch: str) -> dict[str, np.ndarray]:
     }
 
 
+def bare(name: str) -> str:
+    """Return `name` without what wrappers around the network put before it."""
+    while name.startswith(_PREFIXES):
+        name = name.partition(".")[2]
+    return name
+
+
 def renaming(names: Iterable[str], arch: str) -> dict[str, str]:
     """Return {a file's name: our name} for all of `names` but torch's counters `num_batches_tracked`.
 
@@ -97,7 +106,7 @@ def renaming(names: Iterable[str], arch: str) -> dict[str, str]:
     modules = _modules(arch)
     renamed, origin = {}, {}
     for name in names:
-        module, dot, leaf = name.removeprefix("module.").rpartition(".")
+        module, dot, leaf = bare(name).rpartition(".")
         if leaf == "num_batches_tracked":
             continue
         ours = modules.get(module, module) + dot + _STATISTICS.get(leaf, leaf)

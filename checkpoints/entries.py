@@ -33,6 +33,11 @@ def shown(value: object) -> str:
     return f"{text[:60]}..." if len(text) > 60 else text
 
 
+def label(name: str) -> str:
+    """Return the name of an entry for a message: in ASCII, its first 60 characters."""
+    return ascii(name[:60])[1:-1] + "..." * (len(name) > 60)
+
+
 def _integer(low: int, high: int = _LARGEST) -> tuple[Callable[[object], bool], str]:
     limit = f" and below {high}" if high < _LARGEST else ""
     return lambda value: type(value) is int and low <= value < high, f"an integer of at least {low}{limit}"
@@ -147,8 +152,12 @@ def validate_run(content: dict, path: str | Path) -> None:
     weights = {**content["model"], **{f"regularizer.{k}": v for k, v in content["regularizer"]["state"].items()}}
     for name, slot in content["optimizer"].items():
         weight = weights.get(name.split("/")[0])  # an unknown one is the optimizer's to refuse
-        if weight is not None and (slot.dtype != np.float32 or slot.shape != weight.shape):
+        if weight is None:
+            continue
+        if slot.dtype != np.float32 or slot.shape != weight.shape:
             _refuse(path, f"optimizer: {name}", slot, f"an array of float32 {list(weight.shape)}")
+        if not np.isfinite(slot).all():
+            _refuse(path, f"optimizer: {name}", slot, "finite numbers")
 
 
 def _check(content: dict, path: str | Path, rules: Rules, required: bool = False) -> None:

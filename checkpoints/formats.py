@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from checkpoints import pdparams, torchfile
+from checkpoints.entries import label
 from utils.errors import WeightsError
 
 _PICKLE = b"\x80"
@@ -66,11 +67,16 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: damaged or cut short, not a readable safetensors file: {failure}") from failure
     arrays = {}
     for name, tensor in tensors:
-        kind = tensor["dtype"]
+        kind, shape = tensor["dtype"], tensor["shape"]
         if kind not in _DTYPES:
-            raise WeightsError(f"{path}: {name} is of type {kind}; accepted are {', '.join(_DTYPES)}")
-        array = np.frombuffer(tensor["data"], _DTYPES[kind]).reshape(tensor["shape"])
+            raise WeightsError(f"{path}: {label(name)} is of type {kind}; accepted are {', '.join(_DTYPES)}")
+        array = np.frombuffer(tensor["data"], _DTYPES[kind])
         if kind == "BF16":  # the upper half of a float32
             array = (array.astype("<u4") << 16).view("<f4")
-        arrays[name] = array.astype("float32") if array.dtype.kind == "f" else array
+        with np.errstate(over="ignore", invalid="ignore"):  # what a float32 cannot hold the loader refuses
+            array = array.astype("float32") if array.dtype.kind == "f" else array
+        try:
+            arrays[name] = array.reshape(shape)
+        except (ValueError, OverflowError) as failure:  # without elements a shape may be anything
+            raise WeightsError(f"{path}: {label(name)} has a shape that no array can have") from failure
     return arrays

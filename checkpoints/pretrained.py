@@ -11,11 +11,13 @@ from paddle import nn
 
 from checkpoints import conversion, formats
 from checkpoints.checkpoint import load_exactly
+from checkpoints.conversion import bare
 from checkpoints.download import fetch
-from checkpoints.entries import shown
-from models import HEAD_NAMES, build, efficientnet
+from checkpoints.entries import label, shown
+from checkpoints.torchfile import unwrapped
+from models import ARCHITECTURES, HEAD_NAMES, build, efficientnet
 from models.parameters import freeze
-from utils.errors import UsageError, WeightsError, warn
+from utils.errors import UsageError, WeightsError, names, warn
 from utils.files import digest
 
 HAPI = "https://paddle-hapi.bj.bcebos.com/models/"
@@ -112,19 +114,22 @@ def load_source(pretrained: str, arch: str) -> Source:
 
 
 def head_width(state: dict[str, np.ndarray], arch: str, path: Path) -> int:
-    """Return how many classes the head in `state` has.
+    """Return how many classes the head in `state` has, at most as many as it has weights for and at least one.
 
     Raises:
         WeightsError: there is no head in it.
     """
     weight = f"{HEAD_NAMES[arch]}.weight"
     if np.ndim(state.get(weight)) != 2:
-        raise WeightsError(f"{path} does not fit {arch}: it has no matrix {weight}")
-    return state[weight].shape[1]
+        present = names(map(label, state), 3)
+        raise WeightsError(f"{path} does not fit {arch}: it has no matrix {weight}; its entries are {present}")
+    features, classes = state[weight].shape
+    features = ARCHITECTURES[arch].features or features
+    return max(1, min(classes, state[weight].size // features))  # for one that does not fit no larger head is built
 
 
 def read_state(path: Path, arch: str) -> dict[str, np.ndarray]:
-    """Read the weights in `path` under our names: a plain state dict, or the `model` entry of a checkpoint.
+    """Read the weights in `path` under our names: a state dict, or the one in an entry such as `model` or `state_dict`.
 
     The reference's checkpoints hold an auxiliary head, `aux_fc`, which no fine-tuned network needs: it is left out.
 
@@ -140,12 +145,12 @@ def state_of(content: dict, arch: str, path: Path) -> dict[str, np.ndarray]:
         written = content.get("arch", arch)
         if type(written) is not str or written != arch:
             raise WeightsError(f"{path}: its entry arch is {shown(written)}, --model_arch is {arch}")
-        content = content["model"]
+    content = unwrapped(content)
     foreign = [name for name, value in content.items() if type(name) is not str or not isinstance(value, np.ndarray)]
     if foreign or not content:
         culprit = f"its entry {shown(foreign[0])}" if foreign else "it"
         raise WeightsError(f"{path}: not weights: {culprit} holds no array; accepted are arrays by name")
-    content = {name: value for name, value in content.items() if not name.startswith("aux_fc.")}
-    if arch in efficientnet.ARCHITECTURES and conversion.TORCHVISION in content:
+    content = {name: value for name, value in content.items() if not bare(name).startswith("aux_fc.")}
+    if arch in efficientnet.ARCHITECTURES and conversion.TORCHVISION in map(bare, content):
         warn(f"{path}: torchvision's {arch} pads otherwise and has another epsilon")
     return conversion.to_ours(content, arch)

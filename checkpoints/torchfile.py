@@ -20,7 +20,8 @@ from checkpoints.unpickler import Reader, Refused, is_plain_key, kind, quote, re
 
 ZIP = b"PK\x03\x04"
 STREAM = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number, which a pickle header precedes
-_WRAPPERS = ("state_dict", "model", "ema", "state_dict_ema", "model_ema", "model_state_dict")  # around the weights
+# the entry that holds the weights, the first of these that a file has
+_WRAPPERS = ("state_dict", "model", "ema", "state_dict_ema", "model_ema", "model_state_dict", "net", "network")
 _MAX_DIMENSIONS = 32
 _EXPANSION = 4  # what repeated storages and strides of 0 may unfold to, in sizes of the file
 _SMALL = 1 << 26  # bytes that any file may unfold to
@@ -142,10 +143,16 @@ def _read_stream(content: bytes) -> dict[str, np.ndarray]:
     return _arrays(tensors, data, "<", size)
 
 
+def unwrapped(value: object) -> object:
+    """Return the dictionary that is wrapped in a dictionary by entries of `_WRAPPERS`; of another value, itself."""
+    for _ in range(len(_WRAPPERS)):  # a dictionary may hold itself
+        held = [value[name] for name in _WRAPPERS if type(value) is dict and type(value.get(name)) is dict]
+        value = held[0] if held else value
+    return value
+
+
 def _weights(value: object) -> dict[str, _Tensor]:
-    for wrapper in _WRAPPERS:
-        if type(value) is dict and type(value.get(wrapper)) is dict:
-            value = value[wrapper]
+    value = unwrapped(value)
     if type(value) is not dict:
         raise Refused(f"holds a {_described(value)}; accepted is a dictionary of tensors")
     for name, item in value.items():
@@ -186,7 +193,8 @@ def _array(stored: np.ndarray, tensor: _Tensor, name: str) -> np.ndarray:
     view = np.lib.stride_tricks.as_strided(stored[start:], shape, bytes_apart, writeable=False)
     if tensor.storage.type_name == _BFLOAT16:
         return np.asarray(view.astype("u4", order="C") << 16).view("f4")
-    return view.astype("f4" if view.dtype.kind == "f" else view.dtype.newbyteorder("="), order="C")
+    with np.errstate(over="ignore", invalid="ignore"):  # what a float32 cannot hold the loader refuses
+        return view.astype("f4" if view.dtype.kind == "f" else view.dtype.newbyteorder("="), order="C")
 
 
 def _tensor(storage: object, offset: object, shape: object, strides: object) -> _Tensor:

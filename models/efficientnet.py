@@ -19,6 +19,7 @@ from models.network import Architecture, Network
 from models.outputs import Outputs
 
 _DROP_CONNECT = 0.2
+_FEATURES = 1280  # inputs of B0's head
 
 # repeats, kernel, stride, expansion, channels of the seven stages of B0
 _STAGES = (
@@ -109,7 +110,8 @@ class EfficientNet(Network, nn.Layer):
 
     `maps` are the outputs of the last block at each of the five resolutions, 1/2 to 1/32. So, unlike a ResNet's, the
     last map does not feed the pool: `_conv_head` comes between. It is what the authors of SMILE compare
-    (`_blocks.31` of B4). `features` are pooled behind `_conv_head`.
+    (`_blocks.31` of B4), and pooled what BSS decomposes. `features` are pooled behind `_conv_head`, after dropout: a
+    second head reads what the first one does, as in their code.
 
     Args:
         width: channels as a multiple of B0's.
@@ -135,7 +137,7 @@ class EfficientNet(Network, nn.Layer):
             drop_rate = _DROP_CONNECT * i / len(blocks)
             self._blocks.append(MBConv(channels, channels_out, kernel, stride, expansion, drop_rate))
             channels = channels_out
-        features = round_channels(1280 * width)
+        features = round_channels(_FEATURES * width)
         self._conv_head = _conv(channels, features, 1)
         self._bn1 = _norm(features)
         self._fc = nn.Linear(features, num_classes)
@@ -152,11 +154,20 @@ class EfficientNet(Network, nn.Layer):
             if i in self._ends:
                 maps.append(x)
         features = F.swish(self._bn1(self._conv_head(x))).mean(axis=[2, 3])
-        logits = self._fc(F.dropout(features, self.dropout, training=self.training))
-        return Outputs(logits, features, tuple(maps))
+        features = F.dropout(features, self.dropout, training=self.training)
+        return Outputs(self._fc(features), features, tuple(maps))
+
+    def pooled(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the mean of the last map over its pixels, [B, C]."""
+        return outputs.maps[-1].mean(axis=[2, 3])
 
 
 ARCHITECTURES = {
-    name: Architecture(EfficientNet, {"width": width, "depth": depth, "dropout": dropout}, image_size)
+    name: Architecture(
+        EfficientNet,
+        {"width": width, "depth": depth, "dropout": dropout},
+        image_size,
+        features=round_channels(_FEATURES * width),
+    )
     for name, (width, depth, dropout, image_size) in _FAMILY.items()
 }

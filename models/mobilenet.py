@@ -16,7 +16,7 @@ class MobileNetV2(Network, vision.MobileNetV2):
     """MobileNetV2 (Sandler et al., arXiv 1801.04381).
 
     `maps` are the outputs of the last layer at each resolution, 1/2 to 1/32; the last one, that of the 1x1
-    convolution to 1280 channels, feeds the pool.
+    convolution to 1280 channels, feeds the pool. `features` are pooled, after dropout.
     """
 
     head_name = "classifier.1"
@@ -29,8 +29,12 @@ class MobileNetV2(Network, vision.MobileNetV2):
             x = layer(x)
             if i in _ENDS:
                 maps.append(x)
-        features = self.pool2d_avg(x).flatten(1)
-        return Outputs(self.classifier(features), features, tuple(maps))
+        features = self.classifier[0](self.pool2d_avg(x).flatten(1))  # dropout
+        return Outputs(self.head(features), features, tuple(maps))
+
+    def pooled(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the mean of the last map over its pixels, [B, C]."""
+        return outputs.maps[-1].mean(axis=[2, 3])
 
 
-ARCHITECTURES = {"mobilenet_v2": Architecture(MobileNetV2, {})}
+ARCHITECTURES = {"mobilenet_v2": Architecture(MobileNetV2, {}, features=1280)}

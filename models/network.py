@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import paddle
 from paddle import nn
+
+from models.outputs import Outputs
 
 
 class Network:
@@ -26,6 +29,10 @@ class Network:
             layer = getattr(layer, name)
         return layer
 
+    def pooled(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the mean of the last map over its pixels, [B, C]: of a ResNet the features themselves."""
+        return outputs.features
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -35,11 +42,13 @@ class Architecture:
         network: a class of networks.
         arguments: of its constructor, besides `num_classes`.
         image_size: side of the images that it was published with, in pixels.
+        features: inputs of its head, which bound the classes that a file of weights can have.
     """
 
     network: type[Network]
     arguments: dict
     image_size: int = 224
+    features: int | None = None
 
     def __call__(self, num_classes: int) -> Network:
         return self.network(**self.arguments, num_classes=num_classes)

@@ -12,7 +12,7 @@ class Outputs(NamedTuple):
 
     Attributes:
         logits: class scores before the softmax, [B, K].
-        features: the pooled last map, what the head reads, [B, C].
+        features: what the head reads, [B, C], after dropout where the network has one; of a ResNet the pooled last map.
         maps: the stage outputs from fine to coarse, each [B, C_i, H_i, W_i]; the last one is what is compared
             with a teacher.
     """

@@ -49,6 +49,8 @@ _FAMILY = {
 
 
 ARCHITECTURES = {
-    name: Architecture(ResNet, {"depth": depth, "block": block, "width": width, "groups": groups})
+    name: Architecture(
+        ResNet, {"depth": depth, "block": block, "width": width, "groups": groups}, features=512 * block.expansion
+    )
     for name, (depth, block, width, groups) in _FAMILY.items()
 }

@@ -66,4 +66,6 @@ class ResNetCIFAR(Network, nn.Layer):
         return Outputs(self.fc(features), features, tuple(maps))
 
 
-ARCHITECTURES = {f"resnet{depth}": Architecture(ResNetCIFAR, {"depth": depth}, image_size=32) for depth in (8, 14, 20)}
+ARCHITECTURES = {
+    f"resnet{depth}": Architecture(ResNetCIFAR, {"depth": depth}, features=64, image_size=32) for depth in (8, 14, 20)
+}

@@ -91,7 +91,7 @@ def fit_head(features: np.ndarray, labels: np.ndarray) -> tuple[paddle.Tensor, p
     Returns:
         W [C, K] and b [K], float64.
     """
-    weight, bias = logistic_regression(features, labels, C=1 / (HEAD_DECAY * len(labels)), max_iter=200)
+    weight, bias = logistic_regression(features, labels, HEAD_DECAY)
     return paddle.to_tensor(weight.T), paddle.to_tensor(bias)
 
 

@@ -2,8 +2,10 @@
 
     loss = CE + bss_lambda * sum_{i=1..bss_k} s_{m+1-i}^2
 
-s_1 >= ... >= s_m, m = min(B, C), are the singular values of the batch's features F [B, C]: the bss_k smallest, squared,
-not divided by B or C, so the value depends on the batch size (with several ranks: on each rank's share of the batch).
+s_1 >= ... >= s_m, m = min(B, C), are the singular values of F [B, C], the pooled last maps of the batch: the bss_k
+smallest, squared, not divided by B or C, so the value depends on the batch size (with several ranks: on each rank's
+share of the batch). Of a ResNet, F is what the head reads; of EfficientNet it comes before the last convolution and
+dropout, as in the code of SMILE's authors (448 channels of B4).
 
 s_i^2 = ||u_i^T F||^2 for the left singular vector u_i, an eigenvector of F F^T. At u_i the norm is stationary, so with
 u_i held constant both value and gradient, 2 s_i u_i v_i^T, are exact: there is no singular value decomposition and no
@@ -61,4 +63,4 @@ class BSS(Regularizer):
         )
 
     def loss(self, model: nn.Layer, batch: Batch, outputs: Outputs, step: int) -> dict[str, paddle.Tensor]:
-        return {"bss": self.bss_lambda * smallest_singular_values(outputs.features, self.bss_k)}
+        return {"bss": self.bss_lambda * smallest_singular_values(model.pooled(outputs), self.bss_k)}

@@ -62,7 +62,8 @@ class CoTuning(Regularizer):
         self.source_head.set_state_dict(pretrained.state_dict())
         shape = (len(setup.train.class_names), pretrained.weight.shape[1])
         # Only the hold-out of "reverse" is random.
-        draw = f"-{setup.seed}" if self.relationship == "reverse" else ""
+        # without the 2, "reverse" is of classifiers that were not at their minimum
+        draw = f"-{setup.seed}-2" if self.relationship == "reverse" else ""
         name = f"relationship-{setup.fingerprint}-{self.relationship}-{self.temperature}{draw}.npy"
         matrix = cached_array(setup.cache_dir / name, shape, lambda: self._relate(setup))
         self.register_buffer("source_classes", paddle.to_tensor(matrix.astype("float32")))

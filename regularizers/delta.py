@@ -111,7 +111,8 @@ class DELTA(Regularizer):
             rng = generator(setup.seed, "attention")
             return np.concatenate(loss_increases(setup.source, setup.train, ends, count, rng))
 
-        name = f"attention-{setup.fingerprint}-{self.delta_form}-{setup.seed}-{count}.npy"
+        # attention-*.npy are of a classifier that was not at its minimum
+        name = f"attention2-{setup.fingerprint}-{self.delta_form}-{setup.seed}-{count}.npy"
         increases = cached_array(setup.cache_dir / name, (sum(channels),), compute)
         return np.split(increases, np.cumsum(channels)[:-1])
 

@@ -4,9 +4,10 @@
 
 p0 are the pretrained weights; sums are over tensors and elements, nothing is averaged.
 
-Differs from the official code: that decays convolution kernels only (`sp_bn` False), has no other decay (`--wd 0`),
-sp_lambda 0.1 and sp_head_lambda 0.01. The defaults are those of SMILE's authors in PyTorch, for whom 1e-3 holds for
-birds and aircraft (cars: 1e-4) and the optimizer's own decay goes on beside the penalty.
+Differs from the official code: that decays kernels only, not the head's bias either (`sp_bn` False), has no other decay
+(`--wd 0 --cls_lambda 0`), sp_lambda 0.1 and sp_head_lambda 0.01. The defaults are those of SMILE's authors in PyTorch,
+for whom 1e-3 holds for birds and aircraft (cars: 1e-4) and the optimizer's own decay goes on beside the penalty; they
+have no `--cls_lambda` either.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class L2SP(Regularizer):
     Args:
         sp_lambda: strength of the pull on the backbone.
         sp_head_lambda: strength of the pull of the head to zero.
-        sp_bn: whether batch normalisation's scale and shift and the biases of the backbone are pulled too.
+        sp_bn: whether batch normalisation's scale and shift and the biases of the backbone and the head are pulled too.
     """
 
     def __init__(self, *, sp_lambda: float = 1e-3, sp_head_lambda: float = 0.0, sp_bn: bool = True):
@@ -59,5 +60,5 @@ class L2SP(Regularizer):
         for name, tensor in trainable_parameters(model).items():
             if name in self.start:
                 yield self.sp_lambda, tensor - self.start[name]
-            elif name in head:
+            elif name in head and (self.sp_bn or tensor.ndim > 1):
                 yield self.sp_head_lambda, tensor

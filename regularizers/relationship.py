@@ -92,7 +92,8 @@ def fit(probabilities: np.ndarray, labels: np.ndarray, held: np.ndarray) -> np.n
     """
     best, most = None, -1.0
     for strength in tqdm(STRENGTHS, desc="class relationship", unit="fit", disable=None, leave=False):
-        weight, _ = logistic_regression(probabilities[~held], labels[~held], C=strength, fit_intercept=False)
+        decay = 1 / (strength * np.sum(~held))
+        weight, _ = logistic_regression(probabilities[~held], labels[~held], decay, fit_intercept=False)
         right = np.mean((probabilities[held] @ weight.T).argmax(axis=1) == labels[held])
         if right > most:
             best, most = weight, right

@@ -86,6 +86,8 @@ OF_THE_RUN = [
     ("optimizer", {"fc.weight/velocity_0": 1.0}),
     ("optimizer/fc.weight/velocity_0", np.zeros((2, 2), "float32")),
     ("optimizer/fc.weight/velocity_0", np.zeros((3, 2), "float64")),
+    ("optimizer/fc.weight/velocity_0", np.full((3, 2), np.nan, "float32")),
+    ("optimizer/fc.weight/velocity_0", np.full((3, 2), np.inf, "float32")),
     ("optimizer/regularizer.aux.weight/velocity_0", np.zeros(3, "float32")),
     ("lr_scheduler", [1]),
     ("lr_scheduler", None),

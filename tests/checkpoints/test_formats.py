@@ -79,6 +79,20 @@ def test_a_type_without_meaning_here_is_named(tmp_path):
         formats.read(write_safetensors(tmp_path / "w.safetensors", header, b"\0"))
 
 
+@pytest.mark.parametrize("shape", [[0, 2**62], [0] * 70, [2**40, 0, 2**40], [2**64 - 1, 0], [0, *[2**31 - 1] * 3]])
+def test_a_shape_that_no_array_can_have_is_named(tmp_path, shape):
+    header = f'{{"w": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, 0]}}}}'
+    with pytest.raises(WeightsError, match=r"w\.safetensors: (w has a shape that no array can have|damaged)"):
+        formats.read(write_safetensors(tmp_path / "w.safetensors", header, b""))
+
+
+@pytest.mark.parametrize("shape", [[0], [3, 0], [0, 2**40]])
+def test_an_empty_tensor_has_its_shape(tmp_path, shape):
+    header = f'{{"w": {{"dtype": "F64", "shape": {shape}, "data_offsets": [0, 0]}}}}'
+    content = formats.read(write_safetensors(tmp_path / "w.safetensors", header, b""))
+    assert content["w"].shape == tuple(shape)
+
+
 def test_the_contents_decide_not_the_suffix(tmp_path):
     path = tmp_path / "weights.pdparams"
     safetensors.numpy.save_file(ARRAYS, path)

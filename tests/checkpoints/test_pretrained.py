@@ -8,8 +8,10 @@ import numpy as np
 import paddle
 import paddle.vision.models as vision
 import pytest
+import safetensors.numpy
 
-from checkpoints import pretrained
+from checkpoints import checkpoint, formats, pretrained
+from checkpoints.classifier import Classifier
 from models import build
 from tests.pictures import write_folder
 from utils.errors import UsageError, WeightsError
@@ -126,6 +128,126 @@ def test_what_does_not_fit_is_named(tmp_path, content, message):
     paddle.save(content, path)
     with pytest.raises(WeightsError, match=message):
         pretrained.load_source(path, "resnet8")
+
+
+def plain():
+    paddle.seed(1)
+    return {name: tensor.numpy() for name, tensor in build("resnet8", 6).state_dict().items()}
+
+
+def write(path, state):
+    """Save `state` in the format of the suffix; a path as `load_source` takes it."""
+    path.write_bytes(safetensors.numpy.save(state)) if path.suffix == ".safetensors" else paddle.save(state, str(path))
+    return str(path)
+
+
+def assert_loaded(path, state):
+    network = pretrained.load_source(str(path), "resnet8").network
+    assert all(np.array_equal(tensor.numpy(), state[name]) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "model.", "backbone.", "net.", "module._orig_mod.", "model.backbone.module."]
+)
+@pytest.mark.parametrize("suffix", [".pdparams", ".safetensors"])
+def test_what_a_wrapper_put_before_the_names_is_dropped(tmp_path, prefix, suffix):
+    state = plain()
+    path = write(tmp_path / f"w{suffix}", {prefix + name: value for name, value in state.items()})
+    assert_loaded(path, state)
+
+
+def test_a_prefix_of_the_backbone_alone_is_dropped_and_an_ambiguous_one_is_not(tmp_path):
+    state = plain()
+    path = tmp_path / "w.pdparams"
+    renamed = {name if name.startswith("fc.") else f"backbone.{name}": value for name, value in state.items()}
+    assert_loaded(write(path, renamed), state)
+    with pytest.raises(WeightsError, match="backbone.conv1.weight and conv1.weight are both conv1.weight"):
+        pretrained.load_source(write(path, {**renamed, "conv1.weight": state["conv1.weight"]}), "resnet8")
+    with pytest.raises(WeightsError, match="unknown: encoder_k.conv1.weight"):
+        pretrained.load_source(write(path, {**renamed, "encoder_k.conv1.weight": state["conv1.weight"]}), "resnet8")
+
+
+def test_names_of_no_network_of_ours_are_shown(tmp_path):
+    path = write(tmp_path / "w.pdparams", {f"encoder_q.{name}": value for name, value in plain().items()})
+    with pytest.raises(WeightsError, match="no matrix fc.weight; its entries are encoder_q.conv1.weight, "):
+        pretrained.load_source(path, "resnet8")
+    path = write(tmp_path / "w.pdparams", {"\x1b[2J" * 1000: np.zeros(3, "float32")})
+    with pytest.raises(WeightsError) as caught:
+        pretrained.load_source(path, "resnet8")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < len(path) + 300
+
+
+@pytest.mark.parametrize(
+    "wrappers", [["state_dict"], ["model"], ["ema"], ["net"], ["model", "state_dict"], ["state_dict", "model", "net"]]
+)
+def test_the_entry_that_holds_the_weights_is_taken(tmp_path, wrappers):
+    state = content = plain()
+    for wrapper in wrappers:
+        content = {wrapper: content, "epoch": 3, "best": [0.5]}
+    assert_loaded(write(tmp_path / "w.pdparams", content), state)
+
+
+def bits(values):
+    """Return the bfloat16 of `values` as paddle.save writes it."""
+    return (values.view("uint32") >> 16).astype("uint16")
+
+
+def test_bfloat16_is_read_as_such(tmp_path):
+    half = {name: tensor.astype("bfloat16") for name, tensor in build("resnet8", 6).state_dict().items()}
+    paddle.save(half, str(tmp_path / "w.pdparams"))
+    assert formats.read(tmp_path / "w.pdparams")["fc.weight"].dtype == "uint16"
+    assert_loaded(tmp_path / "w.pdparams", {name: t.astype("float32").numpy() for name, t in half.items()})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", ">f4", ">f8"])
+def test_floats_of_any_size_and_byte_order_are_weights(tmp_path, dtype):
+    state = {name: value.astype("float16") for name, value in plain().items()}
+    path = write(tmp_path / "w.pdparams", {name: value.astype(dtype) for name, value in state.items()})
+    assert_loaded(path, {name: value.astype("float32") for name, value in state.items()})
+
+
+UNUSABLE = {
+    "int64": lambda value: value.astype("int64"),
+    "uint8": lambda value: value.astype("uint8"),
+    "bool": lambda value: value > 0,
+    "not finite": lambda value: np.where(value == value.max(), np.nan, value),
+    "not finite in": lambda value: np.where(value == value.max(), -np.inf, value),
+    "not finite in float32": lambda value: np.where(value == value.max(), 1e300, value.astype("float64")),
+    "that are not finite": lambda value: bits(np.where(value == value.max(), np.inf, value).astype("float32")),
+}
+
+
+@pytest.mark.parametrize("name", ["layer1.0.conv1.weight", "fc.bias", "bn1._mean"])
+@pytest.mark.parametrize("reason", UNUSABLE)
+def test_values_that_are_no_weights_are_refused_by_name(tmp_path, reason, name):
+    state = {**plain(), "fc.bias": np.ones(6, "float32")}
+    state[name] = UNUSABLE[reason](state[name])
+    path = write(tmp_path / "w.pdparams", state)
+    with pytest.raises(WeightsError, match=f"w.pdparams: {name} .*{reason}.*; accepted ") as caught:
+        pretrained.load_source(path, "resnet8")
+    assert len(str(caught.value)) < len(path) + 200
+    checkpoint.save(path, {"model": state, "arch": "resnet8", "classes": list("abcdef")})
+    with pytest.raises(WeightsError, match=f"w.pdparams: {name} "):
+        Classifier.load(path)
+
+
+def test_a_negative_variance_is_refused(tmp_path):
+    path = write(tmp_path / "w.pdparams", {**plain(), "bn1._variance": np.full(16, -0.5, "float32")})
+    with pytest.raises(WeightsError, match="w.pdparams: bn1._variance has negative values; accepted"):
+        pretrained.load_source(path, "resnet8")
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes"), [([0, 10**7], 1), ([64, 0], 1), ([1, 10**6], 15625), ([10**5, 64], 64), ([0, 0], 1)]
+)
+def test_no_network_is_larger_than_the_head_in_its_file(tmp_path, monkeypatch, shape, classes):
+    built = []
+    monkeypatch.setattr(pretrained, "build", lambda arch, count: built.append(count) or build(arch, count))
+    path = write(tmp_path / "w.safetensors", {"fc.weight": np.zeros(shape, "float32")})
+    with pytest.raises(WeightsError, match=rf"another shape: fc.weight \[{shape[0]}, {shape[1]}\] instead of \[64, "):
+        pretrained.load_source(path, "resnet8")
+    assert built == [classes]
 
 
 def test_choices_are_checked_before_anything_is_loaded(tmp_path):

@@ -217,12 +217,41 @@ def test_drop_connect_rises_with_the_block(b4):
     assert b4.dropout == 0.4
 
 
-def test_dropout_acts_on_the_head_alone(b0, images):
-    network = copy.deepcopy(b0)
+def test_dropout_acts_on_the_features_alone(b4, images):
+    network = copy.deepcopy(b4)
     network.training = True  # the blocks stay in evaluation
+    outputs, clean = network(paddle.to_tensor(images)), b4(paddle.to_tensor(images))
+    assert all(np.array_equal(dropped.numpy(), kept.numpy()) for dropped, kept in zip(outputs.maps, clean.maps))
+    features, whole = outputs.features.numpy(), clean.features.numpy()
+    kept = features != 0
+    assert 0.55 < kept.mean() < 0.65
+    np.testing.assert_allclose(features[kept], whole[kept] / 0.6, rtol=1e-5)
+
+
+def test_every_head_reads_the_same_dropout(b0, images):
+    """SMILE's auxiliary head and Co-Tuning's source head; the authors of SMILE drop once, before both."""
+    network = copy.deepcopy(b0)
+    network.train()
     outputs = network(paddle.to_tensor(images))
-    assert np.array_equal(outputs.features.numpy(), b0(paddle.to_tensor(images)).features.numpy())
-    assert not np.allclose(outputs.logits.numpy(), network.head(outputs.features).numpy())
+    assert (outputs.features.numpy() == 0).any()
+    assert np.array_equal(outputs.logits.numpy(), network.head(outputs.features).numpy())
+
+
+def test_the_draw_of_the_dropout_is_that_of_the_logits_before(b0, images):
+    """The order of the draws, and so every result but that of a second head, is the one of a dropout at the head."""
+    network = copy.deepcopy(b0)
+    network.training = True
+    paddle.seed(5)
+    logits = network(paddle.to_tensor(images)).logits
+    features = b0(paddle.to_tensor(images)).features
+    paddle.seed(5)
+    assert np.array_equal(logits.numpy(), b0.head(paddle.nn.functional.dropout(features, 0.2)).numpy())
+
+
+def test_what_is_pooled_is_the_last_map(b4, images):
+    outputs = b4(paddle.to_tensor(images))
+    assert list(b4.pooled(outputs).shape) == [2, 448]
+    np.testing.assert_allclose(b4.pooled(outputs).numpy(), outputs.maps[-1].numpy().mean((2, 3)), rtol=1e-4, atol=1e-5)
 
 
 def test_running_statistics_move_by_a_hundredth(images):

@@ -45,6 +45,17 @@ def test_the_last_map_feeds_the_pool_and_the_features_the_head(network, images):
     assert np.array_equal(network.head(outputs.features).numpy(), outputs.logits.numpy())
 
 
+def test_every_head_reads_the_same_dropout(network, images):
+    network.classifier.train()  # the rest stays in evaluation
+    paddle.seed(0)
+    outputs, clean = network(images), network.pooled(network(images))
+    features, whole = outputs.features.numpy(), clean.numpy()
+    kept = features != 0
+    assert 0.75 < kept[whole > 0].mean() < 0.85
+    np.testing.assert_allclose(features[kept], whole[kept] / 0.8, rtol=1e-4, atol=1e-5)
+    assert np.array_equal(network.head(outputs.features).numpy(), outputs.logits.numpy())
+
+
 def test_every_map_is_the_last_of_its_resolution(network, images):
     outputs = [images]
     for layer in network.features:

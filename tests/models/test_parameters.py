@@ -65,6 +65,16 @@ def test_each_architecture_knows_its_stages_and_its_images():
     assert set(ARCHITECTURES) - set(STAGED) == {"mobilenet_v2", "efficientnet_b0", "efficientnet_b4"}
 
 
+@pytest.mark.parametrize(
+    "arch", ["resnet8", "resnet20", "resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2", "efficientnet_b0"]
+)
+def test_an_architecture_says_how_much_its_head_reads(arch):
+    with paddle.LazyGuard():  # draws no weights
+        head = build(arch, 2).head
+    assert ARCHITECTURES[arch].features == head.weight.shape[0]
+    assert all(architecture.features for architecture in ARCHITECTURES.values())
+
+
 def test_a_network_says_its_head_once():
     class Toy(Network, nn.Layer):
         head_name = "top.1"

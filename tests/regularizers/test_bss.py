@@ -124,6 +124,26 @@ def test_the_term_is_weighted_and_reaches_the_backbone_alone():
         assert np.abs(tensor.grad.numpy()).max() > 0
 
 
+def test_a_resnets_features_are_decomposed_as_they_are():
+    model = models.build("resnet8", 4)
+    outputs = model(paddle.to_tensor(matrix(6, 3, 16, 16), "float32"))
+    assert model.pooled(outputs) is outputs.features
+
+
+@pytest.mark.parametrize("arch", ["efficientnet_b0", "mobilenet_v2"])
+def test_of_another_network_the_pooled_last_map_is_decomposed(arch):
+    model = models.build(arch, 4)
+    model.train()
+    paddle.seed(0)
+    outputs = model(paddle.to_tensor(matrix(4, 3, 32, 32), "float32"))
+    pooled = outputs.maps[-1].numpy().astype("float64").mean((2, 3))
+    term = BSS(bss_lambda=0.25, bss_k=2).loss(model, SimpleNamespace(mix=None), outputs, 0)["bss"]
+    assert term.item() == pytest.approx(0.25 * reference(pooled, 2)[0], rel=1e-3)
+    term.backward()
+    head = "_conv_head" if arch == "efficientnet_b0" else "classifier"
+    assert all(p.grad is None for name, p in model.named_parameters() if name.startswith(head))
+
+
 def test_defaults_and_ranges():
     assert (BSS().bss_lambda, BSS().bss_k) == (0.001, 1)
     assert BSS().state_dict() == {}

