@@ -82,4 +82,5 @@ def _check_kind(mode: int) -> None:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"not an image of a known format; accepted are {' '.join(FORMATS)}"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = getattr(error, "strerror", None) or (str(error) if error.args else "")
+    return text if text and not isinstance(error, LookupError) else f"{type(error).__name__} {text}".strip()
