@@ -22,17 +22,23 @@ _LET_THROUGH = (*_DAMAGE, OSError, DataError, MemoryError)
 _BLOCK = 1 << 20
 _LONGEST_HEADER = 1 << 14  # bytes of a long name or of pax records, which tarfile reads into memory
 _LEAST_CONTENT, _MOST_RATIO = 1 << 28, 20  # an archive of photographs is as large as its content
-_HEADERS = (*tarfile.GNU_TYPES, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 class _Member(tarfile.TarInfo):
     """A member of a tar archive; what could cost tarfile memory or time without bounds is refused."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.size < 0 or (self.type in _HEADERS and self.size > _LONGEST_HEADER):
-            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
         if self.type == tarfile.GNUTYPE_SPARSE:
             self._refuse_sparse()
+        if self.size < 0 or (self.type in _HEADERS and self.size > _LONGEST_HEADER):
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
         return super()._proc_member(tar)
 
     def _refuse_sparse(self, *_: object) -> None:
@@ -83,7 +89,7 @@ def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
                 raise _damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: Path, error: Exception | str) -> DataError:
     return DataError(f"{path} is damaged or truncated: {error}")
 
 
@@ -104,7 +110,7 @@ def _files(path: Path, tar: tarfile.TarFile, most: int) -> Iterator[tuple[str, I
     while (member := _next(path, tar)) is not None:
         tar.members.clear()  # tarfile would keep them all
         if member.size < 0 or member.offset_data + member.size > most:
-            raise DataError(f"{path} is damaged or truncated: {member.name} has {member.size:,} bytes")
+            raise _damaged(path, f"{member.name} has {member.size:,} bytes")
         danger = _danger(member)
         if danger:
             raise DataError(f"{path}: refused, its member {member.name} {danger}")
