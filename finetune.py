@@ -46,6 +46,8 @@ def run(options: Options) -> Summary | None:
             print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
             embedded.prepare(options.cache_dir, -1 if where == "cpu" else options.gpu, train=not options.dry_run)
         train, evaluation = splits.scan_folders(options)
+    for line in splits.unusual(train, evaluation) if ranks.first else ():
+        errors.warn(line)
     with contextlib.closing(open_log(options, ranks)) as log:
         if options.check_data and ranks.first:
             check_data(train, evaluation, log.line)

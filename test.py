@@ -18,7 +18,7 @@ if __name__ == "__main__":
     startup.configure()  # before paddle is imported
 
 # isort: split
-from datasets.folder import scan
+from datasets.folder import remarks, scan
 from datasets.splits import store_of
 from evaluation import error_analysis, interpolation
 from evaluation.comparison import compare_checkpoints
@@ -94,7 +94,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> list[dict]:
     """Score each checkpoint, print a line for each and whatever else was asked for; return what `--json` writes."""
     options = parse(sys.argv[1:] if argv is None else argv)
-    folder = scan(options.test_dir, "--test_dir")
+    folder = scan(options.test_dir, "--test_dir", empty_classes=True)
+    for line in remarks(folder):
+        errors.warn(line)
     device.select(options.gpu)
     reports = error_analysis.folders(options.report, options.ckpts) if options.report else {}
     if len(reports) == 1:

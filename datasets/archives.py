@@ -18,7 +18,48 @@ from datasets.folder import files_below
 from utils.errors import DataError
 
 _DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+_LET_THROUGH = (*_DAMAGE, OSError, DataError, MemoryError)
 _BLOCK = 1 << 20
+_LONGEST_HEADER = 1 << 14  # bytes of a long name or of pax records, which tarfile reads into memory
+_LEAST_CONTENT, _MOST_RATIO = 1 << 28, 20  # an archive of photographs is as large as its content
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+class _Member(tarfile.TarInfo):
+    """A member of a tar archive; what could cost tarfile memory or time without bounds is refused."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            self._refuse_sparse()
+        if self.size < 0 or (self.type in _HEADERS and self.size > _LONGEST_HEADER):
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(tar)
+
+    def _refuse_sparse(self, *_: object) -> None:
+        raise tarfile.ReadError("sparse files are not accepted")
+
+    _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
+
+
+class _Limited:
+    """A stream that ends in a `DataError` after `most` bytes."""
+
+    def __init__(self, path: Path, stream: IO[bytes], most: int) -> None:
+        self._path, self._stream, self._left, self.most = path, stream, most, most
+
+    def read(self, count: int) -> bytes:
+        """Read up to `count` bytes."""
+        data = self._stream.read(count)
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(f"{self._path}: refused, unpacked it has more than {self.most:,} bytes")
+        return data
 
 
 @contextlib.contextmanager
@@ -36,31 +77,54 @@ def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
         file.seek(0)
         size = os.path.getsize(path)
         with tqdm.wrapattr(file, "read", size, desc=path.name, disable=None, leave=False) as counted:
-            content = gzip.GzipFile(fileobj=counted, mode="rb") if zipped else counted
+            most = max(_LEAST_CONTENT, _MOST_RATIO * size) if zipped else size
+            stream = gzip.GzipFile(fileobj=counted, mode="rb") if zipped else counted
+            content = _Limited(path, stream, most)
             try:
                 with _open(path, content) as tar:
-                    yield _files(path, tar)
+                    yield _files(path, tar, most)
                 while zipped and content.read(_BLOCK):  # the checksum is at the very end
                     pass
             except _DAMAGE as error:
-                raise DataError(f"{path} is damaged or truncated: {error}") from None
+                raise _damaged(path, error) from None
 
 
-def _open(path: Path, content: IO[bytes]) -> tarfile.TarFile:
+def _damaged(path: Path, error: Exception | str) -> DataError:
+    return DataError(f"{path} is damaged or truncated: {error}")
+
+
+def _open(path: Path, content: _Limited) -> tarfile.TarFile:
     try:
-        return tarfile.open(fileobj=content, mode="r|", bufsize=_BLOCK, encoding="utf-8", errors="surrogateescape")
+        return tarfile.open(
+            fileobj=content, mode="r|", bufsize=_BLOCK, encoding="utf-8", errors="surrogateescape", tarinfo=_Member
+        )
     except tarfile.ReadError:
         raise DataError(f"{path} is not a tar archive; accepted are .tar, .tar.gz and the unpacked folder") from None
+    except _LET_THROUGH:
+        raise
+    except Exception as error:  # tarfile raises exceptions of every kind on damaged headers
+        raise _damaged(path, error) from None
 
 
-def _files(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
-    while (member := tar.next()) is not None:
+def _files(path: Path, tar: tarfile.TarFile, most: int) -> Iterator[tuple[str, IO[bytes]]]:
+    while (member := _next(path, tar)) is not None:
         tar.members.clear()  # tarfile would keep them all
+        if member.size < 0 or member.offset_data + member.size > most:
+            raise _damaged(path, f"{member.name} has {member.size:,} bytes")
         danger = _danger(member)
         if danger:
             raise DataError(f"{path}: refused, its member {member.name} {danger}")
         if member.isreg():
             yield posixpath.normpath(member.name), tar.extractfile(member)
+
+
+def _next(path: Path, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+    try:
+        return tar.next()
+    except _LET_THROUGH:
+        raise
+    except Exception as error:  # as in _open
+        raise _damaged(path, error) from None
 
 
 def _danger(member: tarfile.TarInfo) -> str:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-from tqdm import tqdm
-
-from datasets.cache import StreamedImages, mapped_in_threads, workers
+from datasets.cache import StreamedImages
 from datasets.loader import Dataset
 from utils.errors import DataError
-from utils.files import digest
 
 
 def check_data(train: Dataset, evaluation: Dataset, report: Callable[[str], None]) -> None:
@@ -47,11 +43,17 @@ def check_data(train: Dataset, evaluation: Dataset, report: Callable[[str], None
 
 def duplicates(train: Dataset, evaluation: Dataset) -> Iterator[tuple[str, str]]:
     """Yield pairs of files with the same content, one of each set."""
-    first, second = (dict(zip(_files(images), _digests(images))) for images in (train, evaluation))
-    known = {value: path for path, value in first.items() if value}
-    for path, value in second.items():
+    known = {value: path for path, value in _digests(train)}
+    for path, value in _digests(evaluation):
         if value in known:
             yield known[value], path
+
+
+def _digests(images: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield the path and the digest of every file that can be read."""
+    for path, content in zip(images.paths, images.store.contents(images.positions)):
+        if content.digest:
+            yield os.path.join(images.store.images.root, path), content.digest
 
 
 def hidden_folders(root: str | os.PathLike) -> list[str]:
@@ -61,19 +63,3 @@ def hidden_folders(root: str | os.PathLike) -> list[str]:
         hidden += [os.path.join(base, name) for name in folders if name.startswith(".")]
         folders[:] = [] if base != str(root) else [name for name in folders if not name.startswith(".")]
     return sorted(hidden)
-
-
-def _files(images: Dataset) -> list[str]:
-    return [os.path.join(images.store.images.root, path) for path in images.paths]
-
-
-def _digests(images: Dataset) -> list[str | None]:
-    def try_digest(path: str) -> str | None:
-        try:
-            return digest(path)
-        except OSError:
-            return None  # reported as unreadable already
-
-    with ThreadPoolExecutor(workers()) as pool:
-        results = mapped_in_threads(pool, try_digest, _files(images))
-        return list(tqdm(results, total=len(images), desc="comparing files", unit="image", disable=None, leave=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,18 @@ import numpy as np
 
 from utils.errors import DataError, names
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+SYSTEM_FOLDERS = {
+    "@eaDir",
+    "#recycle",
+    "@Recycle",
+    "__MACOSX",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+}
+_CLUTTER = {"Thumbs.db", "desktop.ini"}
+SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "eval"}
 
 
 @dataclass(frozen=True)
@@ -23,12 +35,14 @@ class ImageFolder:
         class_names: sorted; a label is a position in this list.
         paths: the files, relative to `root`, sorted by class and name.
         labels: int64 [N].
+        left_out: how many files and folders were passed over, by a description of them.
     """
 
     root: Path
     class_names: list[str]
     paths: list[str]
     labels: np.ndarray = field(repr=False)
+    left_out: Counter[str] = field(default_factory=Counter, repr=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -38,12 +52,13 @@ class ImageFolder:
         return ImageFolder(self.root, self.class_names, [self.paths[i] for i in positions], self.labels[positions])
 
 
-def scan(root: str | os.PathLike, flag: str = "") -> ImageFolder:
+def scan(root: str | os.PathLike, flag: str = "", empty_classes: bool = False) -> ImageFolder:
     """Return the images in every class folder of `root`, at any depth, without hidden files and folders.
 
     Args:
         root: the folder of class folders.
         flag: the option that named the folder, for messages.
+        empty_classes: accept class folders without an image, as long as there is an image in one of them.
 
     Raises:
         DataError: `root` is not a folder or has no class folder, or a class folder has no image.
@@ -52,30 +67,79 @@ def scan(root: str | os.PathLike, flag: str = "") -> ImageFolder:
     culprit = f"{flag} {root}".strip()
     if not root.is_dir():
         raise DataError(f"{culprit}: {'not a folder' if root.exists() else 'no such folder'}")
-    class_names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    left_out: Counter[str] = Counter()
+    class_names = _class_folders(root, left_out)
     if not class_names:
         raise DataError(f"{culprit}: no class folders in it; expected is {root}/CLASS/IMAGE.jpg")
     paths, labels, empty = [], [], []
     for label, name in enumerate(class_names):
-        images = (path for path in files_below(root / name) if path.name.lower().endswith(EXTENSIONS))
-        found = sorted(os.path.relpath(path, root) for path in images)
+        found = sorted(os.path.relpath(path, root) for path in images_below(root / name, left_out))
         paths += found
         labels += [label] * len(found)
         if not found:
             empty.append(name)
+    left_out = +left_out  # without the zeros
+    known = f"known are {' '.join(EXTENSIONS)}" + (f"; left out: {listed(left_out)}" if left_out else "")
     if not paths:
-        raise DataError(f"{culprit}: no images in {len(class_names)} class folders; known are {' '.join(EXTENSIONS)}")
-    if empty:
-        raise DataError(f"{culprit}: no image of {names(empty)}; known are {' '.join(EXTENSIONS)}")
-    return ImageFolder(root, class_names, paths, np.asarray(labels, dtype="int64"))
+        raise DataError(f"{culprit}: no images in {len(class_names)} class folders; {known}")
+    if empty and not empty_classes:
+        raise DataError(f"{culprit}: no image of {names(empty)}; {known}")
+    return ImageFolder(root, class_names, paths, np.asarray(labels, dtype="int64"), left_out)
 
 
-def files_below(folder: str | os.PathLike) -> Iterator[Path]:
-    """Yield the files below `folder`, sorted by name; follow links, skip hidden files and folders.
+def _class_folders(root: Path, left_out: Counter[str]) -> list[str]:
+    try:
+        entries = sorted(os.listdir(root))
+    except OSError as error:
+        _unreadable(error)
+    folders = [name for name in entries if os.path.isdir(root / name)]
+    left_out["images outside of the class folders"] += sum(map(is_image, {*entries} - {*folders}))
+    return [name for name in folders if not _ignored(name, left_out)]
+
+
+def remarks(folder: ImageFolder) -> list[str]:
+    """Return a line on what the scan of `folder` passed over, and one if it looks like the folder above the classes."""
+    lines = [f"{folder.root}: left out: {listed(folder.left_out)}"] if folder.left_out else []
+    if {name.lower() for name in folder.class_names} <= SPLITS:
+        lines.append(f"{folder.root}: its classes are {names(folder.class_names)}; is it the folder above the classes?")
+    return lines
+
+
+def listed(left_out: Counter[str]) -> str:
+    """Return the numbers and descriptions of what was left out as text, the most first."""
+    return names([f"{count} {what}" for what, count in left_out.most_common()])
+
+
+def is_image(name: str) -> bool:
+    """Return whether a file of this name is taken for an image."""
+    return name.lower().endswith(EXTENSIONS)
+
+
+def images_below(folder: str | os.PathLike, left_out: Counter[str] | None = None) -> Iterator[Path]:
+    """Yield the images among `files_below`; count the other files, by their endings, in `left_out`.
 
     Raises:
         DataError: a folder cannot be read.
     """
+    left_out = Counter() if left_out is None else left_out
+    for path in files_below(folder, left_out):
+        if is_image(path.name):
+            yield path
+        elif path.is_symlink() and not path.exists():
+            left_out["broken links"] += 1
+        elif path.name not in _CLUTTER:
+            left_out[f"{path.suffix.lower() or 'without an ending'}"] += 1
+
+
+def files_below(folder: str | os.PathLike, left_out: Counter[str] | None = None) -> Iterator[Path]:
+    """Yield the files below `folder`, sorted by name; follow links, skip what is hidden and `SYSTEM_FOLDERS`.
+
+    Skipped folders and images are counted in `left_out`.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    left_out = Counter() if left_out is None else left_out
     seen = set()
     for base, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
         real = os.path.realpath(base)
@@ -83,8 +147,16 @@ def files_below(folder: str | os.PathLike) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(base, name) for name in sorted(files) if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not _ignored(name, left_out))
+        hidden = {name for name in files if name.startswith(".")}
+        left_out["hidden images"] += sum(map(is_image, hidden))
+        yield from (Path(base, name) for name in sorted({*files} - hidden))
+
+
+def _ignored(folder: str, left_out: Counter[str]) -> bool:
+    ignored = folder.startswith(".") or folder in SYSTEM_FOLDERS
+    left_out["hidden folders" if folder.startswith(".") else f"folders {folder}"] += ignored
+    return ignored
 
 
 def _unreadable(error: OSError) -> None:
@@ -92,15 +164,18 @@ def _unreadable(error: OSError) -> None:
 
 
 def same_classes(images: ImageFolder, class_names: list[str], flag: str, of: str, or_more: bool = False) -> None:
-    """Check that `images` have exactly the classes of `of`, so that labels mean the same, or with `or_more` at least.
+    """Check that `images` have the classes of `of`, so that labels mean the same; with `or_more` also others.
+
+    Classes may be missing, for example a rare one of which no image is at hand, but not together with others instead:
+    they may be the same under another name.
 
     Raises:
         DataError: naming the folder and the classes that are missing or unknown.
     """
     present, wanted = {*images.class_names}, {*class_names}
     missing = [name for name in class_names if name not in present]
-    unknown = [] if or_more else [name for name in images.class_names if name not in wanted]
-    if missing or unknown:
+    unknown = [name for name in images.class_names if name not in wanted]
+    if unknown and (missing or not or_more):
         differences = [f"without {names(missing)}"] if missing else []
-        differences += [f"with the unknown {names(unknown)}"] if unknown else []
+        differences += [] if or_more else [f"with the unknown {names(unknown)}"]
         raise DataError(f"{flag} {images.root}: not the classes of {of}: {' and '.join(differences)}")

@@ -60,6 +60,12 @@ class Dataset:
         """The files, relative to the folder."""
         return [self.store.images.paths[position] for position in self.positions]
 
+    @property
+    def classes_without_images(self) -> list[str]:
+        """The classes of which the set has no image."""
+        present = set(self.labels.tolist())
+        return [name for label, name in enumerate(self.class_names) if label not in present]
+
     def batches(self, batch_size: int, shard: slice = slice(None)) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
         """Yield `(images, index)` in order: centre crops, normalised [B, 3, S, S], and their positions int64 [B]."""
         chosen = np.arange(len(self))[shard]

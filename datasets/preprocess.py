@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from utils.errors import DataError
+from datasets.decoder import opened, to_rgb
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in units of 1 = white
 STD = (0.229, 0.224, 0.225)
+MOST_ELONGATED = 50  # longer over shorter side; resized with its aspect kept, an image takes memory in proportion to it
 
 
 @dataclass(frozen=True)
@@ -32,9 +30,16 @@ class Preprocess:
     keep_aspect: bool = False
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
-        """Return width and height after the resize; the longer side is truncated, as paddle.vision does."""
+        """Return width and height after the resize; the longer side is truncated, as paddle.vision does.
+
+        Raises:
+            ValueError: the aspect is kept and one side is more than `MOST_ELONGATED` times the other.
+        """
         if not self.keep_aspect:
             return self.resize_size, self.resize_size
+        if max(width, height) > MOST_ELONGATED * min(width, height):
+            accepted = f"accepted when the aspect is kept is a longer side of up to {MOST_ELONGATED} times the shorter"
+            raise ValueError(f"{width} x {height} pixels; {accepted}")
         if width <= height:
             return self.resize_size, int(self.resize_size * height / width)
         return int(self.resize_size * width / height), self.resize_size
@@ -48,11 +53,12 @@ def decode(path: str | os.PathLike, preprocess: Preprocess) -> np.ndarray:
     """Read one image as uint8 [H, W, 3] at its resized size, bilinear with Pillow.
 
     Raises:
-        DataError: the file is unreadable, truncated, not an image, or so large that it may be a decompression bomb.
+        DataError: the file is unreadable, truncated, not an image, so large that it may be a decompression bomb, or
+            too elongated to keep its aspect.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         resized = preprocess.resized(*image.size)
-        rgb = _to_rgb(image)
+        rgb = to_rgb(image)
         return np.asarray(rgb if rgb.size == resized else rgb.resize(resized, Image.BILINEAR))
 
 
@@ -64,34 +70,5 @@ def size_after_resize(path: str | os.PathLike, preprocess: Preprocess) -> tuple[
     """
     if not preprocess.keep_aspect:
         return preprocess.resized(0, 0)
-    with _opened(path) as image:
+    with opened(path) as image:
         return preprocess.resized(*image.size)
-
-
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Image.Image]:
-    try:
-        if stat.S_ISFIFO(os.stat(path).st_mode):  # opening it would block forever
-            raise ValueError("a named pipe")
-        with Image.open(path) as image:
-            yield image
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError, MemoryError) as error:
-        raise DataError(f"cannot read the image {path}: {_reason(error)}") from None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return `image` as RGB, the upper 8 of 16 bits; Pillow would clip everything above 255 to white."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels; accepted are 8 and 16 bits")
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() >= 1 << 16:
-            raise ValueError("32-bit pixels; accepted are 8 and 16 bits")
-        image = Image.fromarray((values >> 8).astype("uint8"))
-    return image.convert("RGB")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow knows"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__

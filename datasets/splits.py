@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from datasets.cache import CachedImages, StreamedImages
-from datasets.folder import ImageFolder, same_classes, scan
+from datasets.folder import ImageFolder, remarks, same_classes, scan
 from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from datasets.subsets import hold_out, subset
-from utils.errors import DataError, names
+from utils.errors import DataError, UsageError, names
 
 
 class DataOptions(Protocol):
@@ -39,10 +40,11 @@ def scan_folders(options: DataOptions) -> tuple[Dataset, Dataset]:
     """Return the images for training and for evaluation, chosen and labelled; nothing is decoded yet.
 
     Raises:
-        DataError: a folder, a class or a list is missing or does not fit the others.
+        DataError: a folder, a class or a list is missing or does not fit the others, or there is a single class.
         UsageError: the options ask for a subset that the folder cannot give.
     """
     folder = scan(options.train_dir, "--train_dir")
+    _refuse_one_class(folder)
     chosen, class_names = subset(
         folder,
         options.seed,
@@ -52,15 +54,38 @@ def scan_folders(options: DataOptions) -> tuple[Dataset, Dataset]:
         sampling=options.sampling,
         listed=options.sample_list,
     )
+    if len(class_names) == 1:
+        raise UsageError(f"--sample_classes {options.sample_classes}: a single class; accepted are two or more")
     preprocess = Preprocess(options.image_size, options.resize_size, options.keep_aspect)
     store = store_of(folder, preprocess, options.cache, options.cache_dir)
     train = Dataset.of(store, class_names, chosen)
     if options.val_split is not None:
         stays, held = hold_out(train.labels, options.val_split, options.seed)
         return Dataset.of(store, class_names, chosen[stays]), Dataset.of(store, class_names, chosen[held])
-    other = scan(options.eval_dir, "--eval_dir")
+    other = scan(options.eval_dir, "--eval_dir", empty_classes=True)
     same_classes(other, folder.class_names, "--eval_dir", f"--train_dir {folder.root}")
-    return train, Dataset.of(store_of(other, preprocess, options.cache, options.cache_dir), class_names)
+    evaluation = Dataset.of(store_of(other, preprocess, options.cache, options.cache_dir), class_names)
+    if not len(evaluation):
+        raise DataError(f"--eval_dir {other.root}: no image of {names(class_names)}")
+    return train, evaluation
+
+
+def _refuse_one_class(folder: ImageFolder) -> None:
+    if len(folder.class_names) == 1:
+        (name,) = folder.class_names
+        nested = len({os.path.dirname(path) for path in folder.paths}) > 1
+        hint = f"; are the class folders in {folder.root}/{name}?" if nested else ""
+        raise DataError(f"--train_dir {folder.root}: a single class, {name}; accepted are two or more{hint}")
+
+
+def unusual(train: Dataset, evaluation: Dataset) -> list[str]:
+    """Return a line for everything that looks like a mistake in the folders but may be meant."""
+    scanned = {images.store.images.root: images.store.images for images in (train, evaluation)}
+    lines = [line for folder in scanned.values() for line in remarks(folder)]
+    absent = evaluation.classes_without_images
+    if absent:
+        lines.append(f"{evaluation.store.images.root}: no image of {names(absent)}: scored without them")
+    return lines
 
 
 def store_of(folder: ImageFolder, preprocess: Preprocess, cache: str, cache_dir: str | Path) -> StreamedImages:

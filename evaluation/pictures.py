@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from datasets.decoder import opened, to_rgb
 from evaluation import figures
 from utils.files import replacing
 
@@ -101,8 +102,11 @@ def _shades(matrix: np.ndarray) -> np.ndarray:
 
 
 def _thumbnail(path: str | os.PathLike) -> Image.Image:
-    with Image.open(path) as image:
-        return ImageOps.pad(image.convert("RGB"), (_THUMB, _THUMB), Image.Resampling.BICUBIC, _MOUNT)
+    with opened(path) as image:
+        rgb = to_rgb(image)
+        if max(rgb.size) > _THUMB * min(rgb.size):  # ImageOps would round the shorter side to 0
+            rgb = rgb.resize([max(1, side * _THUMB // max(rgb.size)) for side in rgb.size])
+        return ImageOps.pad(rgb, (_THUMB, _THUMB), Image.Resampling.BICUBIC, _MOUNT)
 
 
 def _caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,13 +17,13 @@ from tqdm import tqdm
 
 from checkpoints.classifier import Classifier
 from datasets.cache import workers
-from datasets.folder import EXTENSIONS, files_below
+from datasets.folder import EXTENSIONS, images_below, listed
 from datasets.loader import ahead, crop, normalise
 from datasets.preprocess import Preprocess, decode
 from evaluation import pictures
 from evaluation.error_analysis import Ranking, csv_text, ranking_cells
 from evaluation.metrics import softmax
-from utils.errors import DataError, WeightsError, names
+from utils.errors import DataError, WeightsError, names, warn
 
 SHEET = 120  # images of a sheet at most
 
@@ -71,12 +72,15 @@ def find(paths: Sequence[str]) -> Given:
 
 
 def image_files(folder: str, culprit: str) -> list[Path]:
-    """Return the images below `folder`.
+    """Return the images below `folder`; one line of warning counts the other files there.
 
     Raises:
         DataError: there is none; the message begins with `culprit`.
     """
-    found = [file for file in files_below(folder) if file.name.lower().endswith(EXTENSIONS)]
+    left_out: Counter[str] = Counter()
+    found = list(images_below(folder, left_out))
+    if +left_out:
+        warn(f"{culprit}: left out: {listed(+left_out)}")
     if not found:
         raise DataError(f"{culprit}: no images in it; known are {' '.join(EXTENSIONS)}")
     return found

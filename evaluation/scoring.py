@@ -17,7 +17,7 @@ from datasets.preprocess import Preprocess
 from datasets.splits import decode_once
 from evaluation.comparison import Answers
 from evaluation.scores import Scores, predict, score
-from utils.errors import DataError
+from utils.errors import DataError, names
 
 BATCH_SIZE_EVAL = 8  # the reference's
 
@@ -95,12 +95,18 @@ def labelled(store: StreamedImages, model: Classifier, path: str) -> Dataset:
     folder = store.images
     if model.class_names is not None:
         same_classes(folder, model.class_names, "--test_dir", path, or_more=model.sampled)
-        others = len(folder.class_names) - model.width
+        others = len({*folder.class_names} - {*model.class_names})
         if others:
             print(f"{path}: {others} classes of {folder.root} are not among the checkpoint's {model.width}: left out")
     elif len(folder.class_names) != model.width:
         raise DataError(f"--test_dir {folder.root}: {len(folder.class_names)} classes, {path} has {model.width}")
-    return Dataset.of(store, model.class_names or folder.class_names)
+    images = Dataset.of(store, model.class_names or folder.class_names)
+    absent = images.classes_without_images
+    if absent:
+        print(f"{path}: {folder.root} has no image of {names(absent)}: scored without them")
+    if not len(images):
+        raise DataError(f"--test_dir {folder.root}: no image of the classes of {path}")
+    return images
 
 
 def spread(accuracies: Sequence[float]) -> str:

@@ -11,7 +11,6 @@ from paddle import nn
 
 import regularizers
 from checkpoints.pretrained import Source, load_source
-from datasets.cache import fingerprint
 from datasets.loader import Dataset
 from models import build as build_network
 from models.heads import reset_head
@@ -100,7 +99,7 @@ def build(options: Options, train: Dataset, skipped: list[str], ranks: Ranks = S
 def _setup(
     options: Options, train: Dataset, ranks: Ranks, precision: Precision, model: nn.Layer, source: Source | None
 ) -> regularizers.Setup:
-    files = fingerprint(train.store.images.select(train.positions), train.store.preprocess)
+    files = train.store.fingerprint(train.positions.tolist())
     weights = source.sha256 if source else "none"
     return regularizers.Setup(
         model=model,

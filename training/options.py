@@ -158,7 +158,7 @@ class Options:
             raise UsageError("--val_split and --eval_dir: give one of them")
         default("train_dir", "./dataset/train")
         default("eval_dir", "./dataset/test")
-        default("name", Path(self.train_dir).resolve().parent.name or "run")
+        default("name", Path(self.train_dir).resolve().parent.name.lstrip(".") or "run")
         default("resize_size", round(self.image_size * 256 / 224))
         default("lr_drop", int(2 * (self.max_iters + 1000) / 3))
         default("save_frequency", self.eval_frequency)

@@ -6,8 +6,9 @@ import io
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, JpegImagePlugin
+from PIL import JpegImagePlugin
 
+from datasets.decoder import opened
 from datasets.official.base import Counts, DataSet, File, Layout, Listing, Transform, lines, table
 from utils.errors import DataError
 
@@ -40,11 +41,8 @@ def crop_banner(content: IO[bytes], path: Path) -> None:
     Raises:
         DataError: it cannot be decoded, or is not higher than the banner.
     """
-    try:
-        image = Image.open(io.BytesIO(content.read()))
+    with opened(io.BytesIO(content.read()), path.name) as image:
         image.load()
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot crop {path.name}: {error}") from None
     width, height = image.size
     if height <= BANNER:
         raise DataError(f"cannot crop {path.name}: it is {height} pixels high, the banner {BANNER}")

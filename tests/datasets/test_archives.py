@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import resource
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -260,3 +262,110 @@ def test_folder_that_needs_no_preparing(tmp_path):
         official.write_folder(tmp_path / "in", {name: official.picture(0)})
     with pytest.raises(DataError, match="no cars_meta.mat.*; a folder with train/ and test/ needs no preparation"):
         prepare(official.cars(), [tmp_path / "in"], tmp_path / "out")
+
+
+def header(name: str, size: bytes, kind: bytes = b"0", magic: bytes = b"ustar\00000") -> bytes:
+    """Return a tar header with the raw field `size`."""
+    block = name.encode().ljust(100, b"\0") + b"0000644\0" + b"0000000\0" * 2 + size + b"00000000000\0" + b" " * 8
+    block = (block + kind + bytes(100) + magic).ljust(512, b"\0")
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def octal(number: int) -> bytes:
+    return b"%011o\0" % number
+
+
+def binary(number: int) -> bytes:
+    return b"\x80" + number.to_bytes(11, "big")
+
+
+def negative(number: int) -> bytes:
+    return (256**12 - number).to_bytes(12, "big")
+
+
+def padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+def pax(*records: bytes, kind: bytes = b"x") -> bytes:
+    data = b"".join(records)
+    return header("pax", octal(len(data)), kind) + padded(data)
+
+
+END, FIRST = bytes(1024), header("C/a.bin", octal(3)) + padded(b"abc")
+LONG = 1 << 22
+HOSTILE = {
+    "huge": FIRST + header("C/o", binary(2**62)) + END,
+    "huge_first": header("C/o", binary(2**62)) + END,
+    "beyond_64_bits": FIRST + header("C/o", binary(2**80)) + END,
+    "longer_than_the_file": FIRST + header("C/o", octal(8**11 - 1)) + END,
+    "negative": FIRST + header("C/o", negative(1024)) + END,
+    "negative_pax_size": FIRST + pax(b"14 size=-99999\n") + header("C/o", octal(0)) + END,
+    "huge_pax_size": FIRST + pax(b"28 size=4611686018427387904\n") + header("C/o", octal(0)) + END,
+    "pax_size_text": FIRST + pax(b"11 size=zz\n") + header("C/o", octal(0)) + END,
+    "sparse_realsize": pax(b"26 GNU.sparse.realsize=zz\n") + header("C/o", octal(0)) + END,
+    "sparse_map": pax(b"25 GNU.sparse.map=1,2,z,\n") + header("C/o", octal(0)) + END,
+    "sparse_size": pax(b"22 GNU.sparse.size=99\n", b"24 GNU.sparse.offset=zz\n") + header("C/o", octal(0)) + END,
+    "sparse_1_0": pax(b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n") + header("C/o", octal(LONG)) + b"9" * LONG,
+    "sparse_old": FIRST + header("C/o", octal(0), b"S") + END,
+    "sparse_old_endless": FIRST + header("C/o", octal(0), b"S") + b"\1" * LONG,
+    "long_name": FIRST + header("././@LongLink", octal(LONG), b"L") + b"a" * LONG + header("C/o", octal(0)) + END,
+    "huge_name": FIRST + header("././@LongLink", binary(2**60), b"L") + END,
+    "huge_pax": FIRST + header("pax", binary(2**60), b"x") + END,
+    "long_pax": FIRST + pax(b"9" * LONG) + header("C/o", octal(0)) + END,
+    "nested_headers": (header("././@LongLink", octal(2), b"L") + padded(b"a\0")) * 3000 + header("C/o", octal(0)) + END,
+    "pax_of_length_0": FIRST + pax(b"0 path=x\n") + header("C/o", octal(0)) + END,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_header_is_refused_in_bounded_time_and_memory(case, zipped, tmp_path):
+    path = tmp_path / "in" / "a.tar"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(HOSTILE[case]) if zipped else HOSTILE[case])
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(DataError, match="a.tar"):
+        prepare(official.cub(), [path], tmp_path / "out")
+    assert time.process_time() - began < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+    assert os.listdir(tmp_path) == ["in"]
+
+
+def test_zip_bomb_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.archives._LEAST_CONTENT", 1 << 20)
+    path = tmp_path / "in" / "a.tar"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(FIRST + header("C/zeros", octal(1 << 25)) + bytes(1 << 25) + END))
+    with pytest.raises(DataError, match="a.tar is damaged or truncated: C/zeros has 33,554,432 bytes"):
+        prepare(official.cub(), [path], tmp_path / "out")
+    path.write_bytes(gzip.compress(FIRST + bytes(1 << 25)))  # behind the end
+    with pytest.raises(DataError, match="a.tar: refused, unpacked it has more than 1,048,576 bytes"):
+        prepare(official.cub(), [path], tmp_path / "out")
+
+
+def test_compression_in_compression_is_no_archive(tmp_path):
+    path = tmp_path / "a.tar"
+    path.write_bytes(gzip.compress(gzip.compress(FIRST + END)))
+    with pytest.raises(DataError, match="a.tar is not a tar archive"):
+        prepare(official.cub(), [path], tmp_path / "out")
+
+
+@pytest.mark.parametrize("error", [ValueError, OverflowError, KeyError, AttributeError, RecursionError, TypeError])
+def test_whatever_tarfile_raises_is_damage(error, tmp_path, monkeypatch):
+    path = tmp_path / "a.tar"
+    path.write_bytes(FIRST + END)
+
+    def fail(_):
+        raise error("x")
+
+    monkeypatch.setattr(tarfile.TarFile, "next", fail)
+    with pytest.raises(DataError, match="a.tar is damaged or truncated"):
+        prepare(official.cub(), [path], tmp_path / "out")
+
+
+def test_a_fault_of_ours_keeps_its_trace(tmp_path, monkeypatch):
+    (path,) = official.cub().write(tmp_path, "tar")
+    monkeypatch.setattr(tree_module.Tree, "add_file", lambda *_: [][1])
+    with pytest.raises(IndexError):
+        prepare(official.cub(), [path], tmp_path / "out")

@@ -1,15 +1,21 @@
 import os
+import shutil
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from datasets import cache
-from datasets.cache import CachedImages, StreamedImages, fingerprint
-from datasets.folder import scan
+from datasets.cache import CachedImages, StreamedImages
+from datasets.folder import ImageFolder, scan
 from datasets.preprocess import Preprocess, decode
 from tests.pictures import write_folder, write_odd_folder
 from utils.errors import DataError
+from utils.files import digest
 
 SQUARE, RAGGED = Preprocess(32, 37), Preprocess(32, 37, keep_aspect=True)
 
@@ -97,6 +103,10 @@ def test_a_damaged_file_mends_itself(tmp_path, damage, preprocess):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def fingerprint(images, preprocess):
+    return StreamedImages(images, preprocess).fingerprint(range(len(images)))
+
+
 def test_the_fingerprint_follows_the_files_and_the_resize(tmp_path):
     images = scan(write_folder(tmp_path))
     first = fingerprint(images, SQUARE)
@@ -104,6 +114,8 @@ def test_the_fingerprint_follows_the_files_and_the_resize(tmp_path):
     assert fingerprint(images, RAGGED) != first
     assert fingerprint(images, Preprocess(24, 37)) == first  # the crop comes later
     os.utime(tmp_path / images.paths[0], (1, 1))
+    assert fingerprint(images, SQUARE) == first
+    (tmp_path / images.paths[0]).write_bytes((tmp_path / images.paths[1]).read_bytes())
     assert fingerprint(images, SQUARE) != first
 
 
@@ -128,8 +140,7 @@ def test_an_image_that_changed_its_size_is_refused(tmp_path):
 def test_a_removed_image_is_named(tmp_path):
     images = scan(write_folder(tmp_path / "images"))
     (tmp_path / "images" / "cat" / "000.png").unlink()
-    with pytest.raises(DataError, match="cat/000.png: No such file"):
-        CachedImages(images, SQUARE, tmp_path / "cache")
+    assert "cat/000.png: No such file" in str(CachedImages(images, SQUARE, tmp_path / "cache").prepare([0, 1], "")[0])
     with pytest.raises(DataError, match="cat/000.png: No such file"):
         StreamedImages(images, SQUARE).pixels([0])
 
@@ -146,3 +157,169 @@ def test_no_more_images_wait_for_a_thread_than_a_block(monkeypatch):
     assert list(cache.mapped_in_threads(Pool(), lambda item: -item, np.arange(10))) == [-i for i in range(10)]
     assert list(cache.mapped_in_threads(Pool(), lambda item: item, range(0))) == []
     assert waiting == [4, 4, 2]
+
+
+def look_alike(root, colours):
+    """Write BMPs of one size and one time."""
+    for name, colour in colours.items():
+        for number in range(2):
+            path = root / name / f"{number}.bmp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32), (colour, number, 9)).save(path)
+            os.utime(path, (0, 0))
+    return root
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Keep digests of files however young they are."""
+    monkeypatch.setattr("datasets.contents.SETTLED", -(10**12))
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("preprocess", [SQUARE, RAGGED])
+def test_folders_that_look_alike_share_nothing(tmp_path, preprocess):
+    for name, colours in (("plain", {"a": 10, "b": 200}), ("inverted", {"a": 200, "b": 10})):
+        images = scan(look_alike(tmp_path / name, colours))
+        store = CachedImages(images, preprocess, tmp_path / "cache")
+        assert store.prepare(range(4), "") == {}
+        for ours, theirs in zip(store.pixels(range(4)), fresh(images, preprocess)):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.usefixtures("settled")
+def test_one_folder_in_the_place_of_another(tmp_path):
+    for shift in (10, 20):
+        root = look_alike(tmp_path / "images", {"a": shift, "b": 100 + shift})
+        images = scan(root)
+        store = CachedImages(images, SQUARE, tmp_path / "cache")
+        store.prepare(range(4), "")
+        np.testing.assert_array_equal(store.pixels([3])[0], fresh(images, SQUARE)[3])
+        root.rename(tmp_path / f"gone{shift}")
+
+
+@pytest.mark.usefixtures("settled")
+def test_a_changed_file_with_its_old_size_and_time_is_decoded_again(tmp_path):
+    root = look_alike(tmp_path / "images", {"a": 10, "b": 200})
+    CachedImages(scan(root), SQUARE, tmp_path / "cache").prepare(range(4), "")
+    before = os.stat(root / "a" / "0.bmp")
+    content = bytearray((root / "a" / "0.bmp").read_bytes())
+    content[-100:] = bytes(100)
+    with open(root / "a" / "0.bmp", "r+b") as file:
+        file.write(content)
+    os.utime(root / "a" / "0.bmp", ns=(before.st_atime_ns, before.st_mtime_ns))
+    store = CachedImages(scan(root), SQUARE, tmp_path / "cache")
+    store.prepare(range(4), "")
+    np.testing.assert_array_equal(store.pixels([0])[0], decode(root / "a" / "0.bmp", SQUARE))
+
+
+def test_a_folder_that_was_moved_or_copied_finds_its_cache(tmp_path, monkeypatch):
+    root = write_folder(tmp_path / "images")
+    CachedImages(scan(root), RAGGED, tmp_path / "cache").prepare(range(12), "")
+    shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+    root.rename(tmp_path / "moved")
+    monkeypatch.setattr("datasets.cache.decode", lambda *_: pytest.fail("decoded twice"))
+    for name in ("moved", "copy"):
+        assert CachedImages(scan(tmp_path / name), RAGGED, tmp_path / "cache").prepare(range(12), "") == {}
+
+
+@pytest.mark.usefixtures("settled")
+def test_unchanged_files_are_not_read_again(tmp_path, monkeypatch):
+    images = scan(write_folder(tmp_path / "images"))
+    seen = []
+    monkeypatch.setattr("datasets.contents.digest", lambda path: seen.append(os.path.basename(path)) or digest(path))
+    first = CachedImages(images, SQUARE, tmp_path / "cache").fingerprint([3])
+    assert len(seen) == 12
+    assert CachedImages(images, RAGGED, tmp_path / "cache").contents([0])
+    assert len(seen) == 12
+    os.utime(images.root / images.paths[3], (5, 5))
+    assert CachedImages(images, SQUARE, tmp_path / "cache").fingerprint([3]) == first
+    assert seen[12:] == ["003.png"]
+
+
+def test_the_digest_of_a_file_that_just_changed_is_not_kept(tmp_path, monkeypatch):
+    images = scan(write_folder(tmp_path / "images"))
+    CachedImages(images, SQUARE, tmp_path / "cache")
+    seen = []
+    monkeypatch.setattr("datasets.contents.digest", lambda path: seen.append(path) or digest(path))
+    CachedImages(images, SQUARE, tmp_path / "cache")
+    assert len(seen) == 12
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"1 2 3": 4}', b"\xff\xfe", b"[" * 99999, b"null"])
+def test_a_damaged_table_of_digests_is_made_anew(tmp_path, content):
+    images = scan(write_folder(tmp_path / "images"))
+    first = CachedImages(images, SQUARE, tmp_path / "cache").fingerprint([0, 1])
+    (table,) = (tmp_path / "cache").glob("*.contents.json")
+    whole = table.read_bytes()
+    table.write_bytes(content)
+    assert CachedImages(images, SQUARE, tmp_path / "cache").fingerprint([0, 1]) == first
+    assert table.read_bytes() == whole
+
+
+def test_a_file_that_changes_between_scan_and_decoding_is_refused(tmp_path):
+    root = look_alike(tmp_path / "images", {"a": 10, "b": 200})
+    store = CachedImages(scan(root), SQUARE, tmp_path / "cache")
+    look_alike(tmp_path / "images", {"a": 11, "b": 200})
+    assert "a/0.bmp has changed since the folder was scanned" in str(store.prepare(range(4), "")[0])
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_damaged_table_of_sizes_is_mended_and_never_makes_a_file_long(data, tmp_path_factory):
+    work = tmp_path_factory.mktemp("work")
+    images = scan(write_folder(work / "images", ("a", "b"), count=2))
+    CachedImages(images, RAGGED, work / "cache").prepare(range(4), "")
+    (table,) = (work / "cache").glob("*.sizes.npy")
+    whole = table.read_bytes()
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+    table.write_bytes(damaged[: data.draw(st.sampled_from([len(whole), len(whole) - 1, len(whole) // 2]))])
+    store = CachedImages(images, RAGGED, work / "cache")
+    assert store.prepare(range(4), "") == {}
+    for ours, theirs in zip(store.pixels(range(4)), fresh(images, RAGGED)):
+        np.testing.assert_array_equal(ours, theirs)
+    assert all(file.stat().st_size < 100_000 for file in (work / "cache").iterdir())
+    shutil.rmtree(work)
+
+
+def test_sizes_beyond_any_image_are_not_believed(tmp_path):
+    images = scan(write_folder(tmp_path / "images"))
+    CachedImages(images, RAGGED, tmp_path / "cache")
+    (table,) = (tmp_path / "cache").glob("*.sizes.npy")
+    sizes = np.full((12, 2), 1 << 40)
+    np.save(table, np.vstack([sizes, [zlib.crc32(sizes), 0]]))
+    assert CachedImages(images, RAGGED, tmp_path / "cache").prepare(range(12), "") == {}
+
+
+@pytest.mark.parametrize("preprocess", [SQUARE, RAGGED])
+def test_an_image_that_could_not_be_read_once_is_tried_again(tmp_path, preprocess, monkeypatch):
+    images = scan(write_folder(tmp_path / "images"))
+    with monkeypatch.context() as patch:
+        patch.setattr("PIL.Image.open", lambda *_, **__: (_ for _ in ()).throw(OSError(24, "Too many open files")))
+        failures = CachedImages(images, preprocess, tmp_path / "cache").prepare([0], "")
+        assert "Too many open files" in str(failures[0])
+    store = CachedImages(images, preprocess, tmp_path / "cache")
+    assert store.prepare(range(12), "") == {}
+    np.testing.assert_array_equal(store.pixels([0])[0], fresh(images, preprocess)[0])
+
+
+@pytest.mark.parametrize("preprocess", [SQUARE, RAGGED])
+@pytest.mark.parametrize("target", ["/nowhere/x.png", "/dev/zero", "/"])
+def test_a_link_to_no_image_is_one_failure_and_not_the_end(tmp_path, preprocess, target):
+    root = write_folder(tmp_path / "images")
+    (root / "cat" / "x.png").symlink_to(target)
+    images = ImageFolder(root, ["cat"], ["cat/000.png", "cat/x.png"], np.zeros(2, "int64"))
+    failures = CachedImages(images, preprocess, tmp_path / "cache").prepare([0, 1], "")
+    assert list(failures) == [1]
+    assert "cat/x.png" in str(failures[1])
+    assert list(StreamedImages(images, preprocess).prepare([0, 1], "")) == [1]
+
+
+def test_the_fingerprint_follows_the_classes(tmp_path):
+    root = write_folder(tmp_path, ("a", "b"), count=2)
+    first = fingerprint(scan(root), SQUARE)
+    (root / "b" / "000.png").rename(root / "a" / "002.png")  # the same contents in the same order
+    assert fingerprint(scan(root), SQUARE) != first

@@ -1,11 +1,12 @@
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datasets.folder import ImageFolder, same_classes, scan
+from datasets.folder import ImageFolder, remarks, same_classes, scan
 from tests.pictures import write_folder, write_odd_folder
 from utils.errors import DataError
 
@@ -87,3 +88,82 @@ def test_many_classes_are_compared_in_one_pass():
     images = ImageFolder(Path("x"), Names(names_of_both), [], np.empty(0, "int64"))
     same_classes(images, Names(names_of_both), "--eval_dir", "--train_dir")
     assert Names.passes < 10
+
+
+def messy(root):
+    """Write images with everything beside them that a scan passes over."""
+    write_folder(root, ("a", "b"), count=2)
+    (root / "a" / "000.png").rename(root / "a" / "photo.JFIF")
+    for name in ("a/1.avif", "a/2.AVIF", "b/3.heic", "b/notes.txt", "b/Thumbs.db", "b/.DS_Store", "b/._x.jpg", "c.jpg"):
+        (root / name).write_bytes(b"x")
+    for name in ("@eaDir", "a/@eaDir", "b/.thumbs", ".cache"):
+        (root / name).mkdir()
+        (root / name / "thumbnail.jpg").write_bytes(b"x")
+    (root / "b" / "gone").symlink_to("/nowhere")
+    (root / "b" / "gone.png").symlink_to("/nowhere.png")
+    return root
+
+
+def test_files_that_are_left_out_are_counted(tmp_path):
+    images = scan(messy(tmp_path))
+    assert images.class_names == ["a", "b"]
+    assert images.paths == ["a/001.png", "a/photo.JFIF", "b/000.png", "b/001.png", "b/gone.png"]
+    assert images.left_out == {
+        ".avif": 2,
+        ".heic": 1,
+        ".txt": 1,
+        "hidden images": 1,
+        "hidden folders": 2,
+        "folders @eaDir": 2,
+        "broken links": 1,
+        "images outside of the class folders": 1,
+    }
+    (line,) = remarks(images)
+    assert line.startswith(f"{tmp_path}: left out: 2 ")
+    assert scan(write_folder(tmp_path / "clean")).left_out == {}
+    assert remarks(scan(tmp_path / "clean")) == []
+
+
+def test_an_error_counts_what_was_left_out(tmp_path):
+    write_folder(tmp_path, ("a", "b"), count=2)
+    for path in (tmp_path / "b").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(DataError, match=r"no image of b; known are .*; left out: 2 \.heic"):
+        scan(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "Val"), ("train", "val", "test")])
+def test_a_folder_above_the_classes_is_remarked(tmp_path, names):
+    for name in names:
+        write_folder(tmp_path / name, ("a", "b"), count=1)
+    assert "is it the folder above the classes?" in remarks(scan(tmp_path))[0]
+    assert remarks(scan(tmp_path / names[0])) == []
+
+
+@pytest.mark.parametrize("hidden", [".data/train", ".cache/kagglehub/train"])
+def test_data_in_a_hidden_folder(tmp_path, hidden):
+    images = scan(write_folder(tmp_path / hidden))
+    assert (len(images), remarks(images)) == (12, [])
+
+
+def test_a_class_without_an_image_may_be_accepted(tmp_path):
+    root = write_folder(tmp_path, ("a", "b"), count=2)
+    (root / "c").mkdir()
+    images = scan(root, empty_classes=True)
+    assert images.class_names == ["a", "b", "c"]
+    assert images.labels.tolist() == [0, 0, 1, 1]
+    for name in ("a", "b"):
+        shutil.rmtree(root / name)
+        (root / name).mkdir()
+    with pytest.raises(DataError, match="no images in 3 class folders"):
+        scan(root, empty_classes=True)
+
+
+def test_classes_may_be_missing_but_not_replaced(tmp_path):
+    found = scan(write_folder(tmp_path, ("a", "b")))
+    for or_more in (False, True):
+        same_classes(found, ["a", "b", "c"], "--eval_dir", "x", or_more=or_more)
+        with pytest.raises(DataError, match="without c"):
+            same_classes(found, ["a", "c"], "--eval_dir", "x", or_more=or_more)
+    with pytest.raises(DataError, match="with the unknown b"):
+        same_classes(found, ["a"], "--eval_dir", "x")

@@ -232,13 +232,16 @@ def test_crop_keeps_tables_and_mode_of_a_jpeg(mode, form, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data, reason", [(b"no image", "identify"), (official.picture(0, height=20), "20 pixels high")]
+    "data, reason",
+    [
+        (b"no image", "cannot read the image 0000006.jpg: not an image"),
+        (official.picture(0, height=20), "cannot crop 0000006.jpg: it is 20 pixels high"),
+    ],
 )
 def test_image_that_cannot_be_cropped(data, reason, tmp_path):
     miniature = official.aircraft()
     miniature.archives["fgvc-aircraft-2013b"]["fgvc-aircraft-2013b/data/images/0000006.jpg"] = data
     message = refused(miniature, tmp_path, "tar", "--crop_banner")
-    assert "cannot crop 0000006.jpg" in message
     assert reason in message
 
 

@@ -1,0 +1,86 @@
+"""The one door to Pillow: image files opened by an allow-list of decoders, and their pixels as 8-bit RGB."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from functools import cache
+from typing import IO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from utils.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")  # no EPS: Pillow would start Ghostscript
+BACKGROUND = (255, 255, 255)  # what transparent images are laid on
+
+
+@contextlib.contextmanager
+def opened(source: str | os.PathLike | IO[bytes], name: object = None) -> Iterator[Image.Image]:
+    """Open an image, of which only the header has been read when the block begins.
+
+    Args:
+        source: a path or an open file.
+        name: the image's name in messages, `source` by default.
+
+    Raises:
+        DataError: it cannot be opened, is not an image of `FORMATS`, or anything in the block failed: decoders raise
+            exceptions of every kind on damaged files.
+    """
+    try:
+        if not hasattr(source, "read"):
+            _check_kind(os.stat(source).st_mode)
+        with Image.open(source, formats=_formats()) as image:
+            if min(image.size) < 1:
+                raise ValueError("an image without pixels")
+            yield image
+    except Exception as error:
+        raise DataError(f"cannot read the image {name or source}: {_reason(error)}") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return `image` as RGB: what is transparent is laid on `BACKGROUND`, of 16 bits the upper 8 are taken.
+
+    Grey images of 16 or 32 bits whose values all fit into 8 bits are taken as 8-bit images.
+
+    Raises:
+        ValueError: the pixels are floating-point numbers, or integers outside of 0 to 65535.
+    """
+    image.load()  # some decoders learn of transparency here
+    if image.mode == "F":
+        raise ValueError("floating-point pixels; accepted are 8 and 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        low, high = values.min(), values.max()
+        if low < 0 or high >= 1 << 16:
+            raise ValueError("32-bit pixels; accepted are 8 and 16 bits")
+        return Image.fromarray((values if high < 1 << 8 else values >> 8).astype("uint8")).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layered = image.convert("RGBA")
+        rgb = Image.new("RGB", image.size, BACKGROUND)
+        rgb.paste(layered, mask=layered.getchannel("A"))
+        return rgb
+    return image.convert("RGB")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()  # loads every plugin; Pillow knows only those it was built with
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _check_kind(mode: int) -> None:
+    if stat.S_ISFIFO(mode):  # opening it would block forever
+        raise ValueError("a named pipe")
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError("not a regular file")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image of a known format; accepted are {' '.join(FORMATS)}"
+    text = getattr(error, "strerror", None) or (str(error) if error.args else "")
+    return text if text and not isinstance(error, LookupError) else f"{type(error).__name__} {text}".strip()
