@@ -100,6 +100,9 @@ _NETWORK: Rules = {
 # may be absent or None
 _RUN: Rules = {
     "source.sha256": _TEXT,
+    "images.train": _TEXT,
+    "images.evaluation": _TEXT,
+    "options.samples_sha256": _TEXT,
     "ranks": _integer(1),
     "metrics.lost_seconds": _SECONDS,
     "options.max_iters": _integer(1),
