@@ -19,8 +19,8 @@ from utils.provenance import versions
 def save(run: Run, path: Path, done: int, when_whole: Callable[[Path], None]) -> None:
     """Write a checkpoint after `done` updates: the reference's keys first.
 
-    All ranks hold the same and call this together; the first one writes. `when_whole` is called with `path` when the new
-    file is written, before it takes the place of an old one.
+    All ranks hold the same and call this together; the first one writes. `when_whole` is called with `path` when the
+    new file is written, before it takes the place of an old one.
 
     Raises:
         Diverged: a weight is not a finite number; the file that was there stays.

@@ -132,15 +132,25 @@ def same_file(path: str | os.PathLike, others: Iterable[str | os.PathLike]) -> s
     return None
 
 
-def refuse_inputs(flag: str, path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
-    """Refuse to write what `flag` names over one of the `inputs`.
+def refuse_inputs(outputs: dict[str, str | os.PathLike], inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuse to write an output over an input or over another output, however they are spelled.
+
+    Args:
+        outputs: the files to write, by flag.
+        inputs: the files that are read.
 
     Raises:
-        UsageError: `path` is one of them, however it is spelled.
+        UsageError: naming the flag and both files.
     """
-    read = same_file(path, inputs)
-    if read is not None:
-        raise UsageError(f"--{flag} {path} would replace {read}, which is read; give another name")
+    inputs, earlier = list(inputs), {}
+    for flag, path in outputs.items():
+        read = same_file(path, inputs)
+        if read is not None:
+            raise UsageError(f"--{flag} {path} would replace {read}, which is read; give another name")
+        real = os.path.realpath(path)
+        if real in earlier and _stream(Path(path)) is None:
+            raise UsageError(f"--{flag} {path} would replace --{earlier[real]}; give another name")
+        earlier[real] = flag
 
 
 def digest(path: str | os.PathLike, algorithm: str = "sha256") -> str:

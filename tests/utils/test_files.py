@@ -255,6 +255,9 @@ def test_an_output_is_no_input_however_it_is_spelled(tmp_path, monkeypatch):
     os.link("a", "hard")
     for output in ("a", "./folder/../a", str(tmp_path / "a"), "link", "hard"):
         with pytest.raises(UsageError, match="^--out .* would replace a, which is read; give another name$"):
-            refuse_inputs("out", output, ["gone", "folder", "a"])
+            refuse_inputs({"out": output}, ["gone", "folder", "a"])
     for output in ("new", "folder", "/dev/null"):
-        refuse_inputs("out", output, ["gone", "folder", "a", "/dev/null"])
+        refuse_inputs({"out": output}, ["gone", "folder", "a", "/dev/null"])
+    with pytest.raises(UsageError, match="^--sheet ./new would replace --out; give another name$"):
+        refuse_inputs({"out": "new", "sheet": "./new"}, [])
+    refuse_inputs({"out": "/dev/null", "sheet": "/dev/null"}, [])
