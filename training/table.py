@@ -53,6 +53,7 @@ def _raw_rows(text: str) -> Iterator[dict[str, str]]:
 
 def _is_whole(row: dict[str, str]) -> bool:
     try:
-        return all(math.isfinite(float(row[name])) for name in _DRAWN) and float(row["step"]) in range(1, 2**53)
+        step = float(row["step"])
+        return all(math.isfinite(float(row[name])) for name in _DRAWN) and step.is_integer() and 0 < step < 2**53
     except (KeyError, ValueError):
         return False
