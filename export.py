@@ -6,6 +6,7 @@ python export.py --ckpts output/pets_smile_Best.pdparams --out deploy --onnx
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
     """Export one checkpoint; return the files of the new folder."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
     out = Path(options.out)
-    if out.exists():
+    if os.path.lexists(out):  # a link that leads nowhere too
         raise errors.UsageError(f"--out {out} exists; remove it or give another name")
     missing = [name for name in ("paddle2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     if options.onnx and missing:

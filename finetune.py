@@ -20,8 +20,10 @@ from datasets.loader import Dataset, training_batches
 from evaluation.scores import Scores, evaluate
 from training import embedded
 from training.build import Run, build
+from training.identity import digests
 from training.options import Options, parse
-from training.runlog import RunLog, may_start, open_log
+from training.runlog import RunLog, open_log
+from training.start import is_finished, may_start, require_state
 from training.state import restore, save
 from training.step import train_step
 from training.summary import Summary, summarize
@@ -41,6 +43,7 @@ def run(options: Options) -> Summary | None:
     where = device.select(options.gpu)
     ranks = join()
     ranks.shard(options.batch_size, options.accum)  # refused before anything is done
+    require_state(options)
     with ranks.rank0_first():
         if options.embedded:
             print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
@@ -55,20 +58,26 @@ def run(options: Options) -> Summary | None:
             images = f"{len(train)} training images, {len(train.class_names)} classes"
             print(f"{options.run}: {images}; nothing was trained")
             return None
-        if not may_start(options, log, ranks):
+        may_start(options, log)
+        train, skipped, images = decode(options, train, evaluation, ranks)
+        if options.resume and is_finished(options, train, images, log, ranks):
             return None
-        return finetune(prepare(options, train, evaluation, ranks), evaluation, log, where)
+        with ranks.rank0_first():
+            run = build(options, train, skipped, images, ranks)
+        return finetune(run, evaluation, log, where)
 
 
-def prepare(options: Options, train: Dataset, evaluation: Dataset, ranks: Ranks) -> Run:
-    """Decode the images and build the run."""
+def decode(
+    options: Options, train: Dataset, evaluation: Dataset, ranks: Ranks
+) -> tuple[Dataset, list[str], dict[str, str]]:
+    """Decode the images; return those to train on, a line for each that was left out, and the digests of all."""
     with ranks.rank0_first():
         skipped = []
         if options.on_bad_image == "skip":
             train, skipped = splits.without_unreadable(train, "decoding the training images")
         splits.decode_once(train, "decoding the training images")
         splits.decode_once(evaluation, "decoding the evaluation images")
-        return build(options, train, skipped, ranks)
+        return train, skipped, digests(train, evaluation)
 
 
 def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
@@ -76,7 +85,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
     options, ranks, scores = run.options, run.ranks, None
     last = log.path("_Last.pdparams")
     first = restore(run, last) if options.resume and last.exists() else 0
-    log.start(first)
+    log.start(first, run.best["step"] > 0)
     log.describe(run, where)
     shard = ranks.shard(options.batch_size)
     batches = training_batches(run.train, options.batch_size, options.seed, first, shard)
@@ -96,7 +105,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
                 scores = evaluate_and_keep_best(run, evaluation, log, done)
             signal = ranks.any_signal(stop.signal or 0, print_now)
             if score_now or done % options.save_frequency == 0 or signal:
-                save(run, last, done)
+                save(run, last, done, log.replace_earlier)
             if signal and done < options.max_iters:
                 raise errors.Interrupted(signal, f"stopped after step {done}; --resume goes on from {last}")
     if scores is None:  # stopped between the last update and the summary
@@ -119,10 +128,10 @@ def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int
     with run.watch.exclude():
         scores = evaluate(run.model, evaluation, run.options.batch_size_eval, ranks=run.ranks)
         better = scores.acc1 > run.best["acc"]
-        log.evaluation(done, scores, better)
         if better:
             run.best = {"step": done, "acc": scores.acc1}
-            save(run, log.path("_Best.pdparams"), done)
+            save(run, log.path("_Best.pdparams"), done, log.replace_earlier)
+        log.evaluation(done, scores, better)
     return scores
 
 

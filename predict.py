@@ -22,7 +22,7 @@ from evaluation.scoring import BATCH_SIZE_EVAL
 from models import ARCHITECTURES
 from utils import device, errors
 from utils.commandline import Parser, number
-from utils.files import write_text
+from utils.files import refuse_inputs, write_text
 
 
 def parser() -> Parser:
@@ -47,6 +47,8 @@ def main(argv: list[str] | None = None) -> Predictions:
     """Label every image; the exit code of the result is 3 when images of a folder could not be read."""
     options = parse(sys.argv[1:] if argv is None else argv)
     images = prediction.find(options.paths)
+    outputs = {flag: getattr(options, flag) for flag in ("out", "sheet") if getattr(options, flag)}
+    refuse_inputs(outputs, [*options.ckpts, *images])
     device.select(options.gpu)
     models = prediction.load(options.ckpts, options.model_arch, options.image_size)
     batch_size = options.batch_size_eval or models[0].batch_size_eval or BATCH_SIZE_EVAL

@@ -28,7 +28,7 @@ from models import ARCHITECTURES
 from training import embedded
 from utils import device, errors
 from utils.commandline import Parser, number
-from utils.files import write_text
+from utils.files import refuse_inputs, write_text
 
 SEED = 2022  # the reference's
 
@@ -91,12 +91,22 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return options
 
 
+def _outputs(options: argparse.Namespace) -> dict[str, Path]:
+    """Return the files to write, by flag; of a report the pictures, for only those could be images of a folder."""
+    files = {"json": options.json, "il_picture": options.il_picture}
+    if options.report:
+        reports = [options.report, *error_analysis.folders(options.report, options.ckpts).values()]
+        files.update({f"report {folder}": folder / name for folder in reports for name in error_analysis.PICTURES})
+    return {flag: path for flag, path in files.items() if path}
+
+
 def main(argv: list[str] | None = None) -> list[dict]:
     """Score each checkpoint, print a line for each and whatever else was asked for; return what `--json` writes."""
     options = parse(sys.argv[1:] if argv is None else argv)
     folder = scan(options.test_dir, "--test_dir", empty_classes=True)
     for line in remarks(folder):
         errors.warn(line)
+    refuse_inputs(_outputs(options), [*options.ckpts, *(folder.root / path for path in folder.paths)])
     device.select(options.gpu)
     reports = error_analysis.folders(options.report, options.ckpts) if options.report else {}
     if len(reports) == 1:

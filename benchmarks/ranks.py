@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks import in_turns, show, write_json, write_photographs
 from models import ARCHITECTURES
 from training.options import Parser, number
-from training.runlog import read_rows
+from training.table import read_rows
 from utils import errors
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,14 @@ FORMAT_VERSION = 1
 __all__ = ["FORMAT_VERSION", "load_exactly", "read", "save", "validate", "validate_run"]
 
 
-def save(path: str | os.PathLike, content: dict) -> None:
-    """Write `content` by `paddle.save`; `path` holds the old file or the whole new one, never less."""
+def save(path: str | os.PathLike, content: dict, when_whole: Callable[[], None] = lambda: None) -> None:
+    """Write `content` by `paddle.save`; `path` holds the old file or the whole new one, never less.
+
+    `when_whole` is called when the new file is written, before it takes the place of the old one.
+    """
     with replacing(path) as temporary:
         paddle.save(content, str(temporary), protocol=4)
+        when_whole()
 
 
 def read(path: str | os.PathLike) -> dict:

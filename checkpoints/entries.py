@@ -106,6 +106,9 @@ _NETWORK: Rules = {
 _RUN: Rules = {
     "source.sha256": _TEXT,
     "machine": (_options, "a dictionary of plain values by name"),
+    "images.train": _TEXT,
+    "images.evaluation": _TEXT,
+    "options.samples_sha256": _TEXT,
     "ranks": _integer(1),
     "metrics.lost_seconds": _SECONDS,
     "options.max_iters": _integer(1),

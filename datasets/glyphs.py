@@ -9,6 +9,7 @@ from __future__ import annotations
 import colorsys
 import math
 import os
+import secrets
 import shutil
 import string
 from collections.abc import Iterator
@@ -66,8 +67,7 @@ def write_task(root: str | os.PathLike) -> None:
     if root.exists() and (root.is_file() or any(root.iterdir())):
         _check(root)
         return
-    temporary = root.with_name(f".{root.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = root.with_name(f".{root.name}.{secrets.token_hex(4)}.tmp")
     try:
         for path, letter, seed in tqdm(list(_plan()), desc="drawing letters", unit="image", disable=None, leave=False):
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from evaluation.metrics import softmax
 from utils.files import write_text
 
 WORST = 40  # images in the picture of the worst
+PICTURES = ("confusion.png", "worst.png")
 
 Ranking = list[tuple[str, float]]  # classes and their probabilities, the highest first
 
@@ -39,8 +40,8 @@ def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k:
     pairs = confused_pairs(matrix, images.class_names)
     write_text(folder / "confused_pairs.csv", csv_text(pairs, ("true", "predicted", "images", "share")))
     write_text(folder / "predictions.csv", _predictions(images, logits, top_k))
-    pictures.confusion_matrix(folder / "confusion.png", matrix, images.class_names)
-    worst_picture(folder / "worst.png", images, logits)
+    pictures.confusion_matrix(folder / PICTURES[0], matrix, images.class_names)
+    worst_picture(folder / PICTURES[1], images, logits)
 
 
 def folders(root: Path, checkpoints: list[str]) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def export(model: Classifier, out: Path, images: np.ndarray, onnx: bool) -> list
     Raises:
         WeightsError: paddle2onnx cannot convert the network, or an exported one does not agree with it.
     """
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    temporary = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
         with quiet():
             networks = write(model, temporary, onnx)

@@ -13,7 +13,7 @@ from datasets.folder import scan
 from datasets.subsets import subset
 from reproduction.recipes import Cell, Recipe, digest
 from training import embedded
-from training.options import Options
+from training.options import AUTO, Options
 
 CACHE_DIR = "./cache"  # the default of finetune.py
 
@@ -102,7 +102,7 @@ class Run:
             "log_dir": str(self.out / "visual_log"),
             "cache_dir": self.cache_dir,
             "seed": str(self.seed),
-            "resume": "",
+            "resume": AUTO,
         }
 
     def scoring(self) -> dict[str, tuple[list[str], Path]]:

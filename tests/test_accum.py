@@ -17,7 +17,7 @@ from tests.scripts import tiny
 from tests.test_ranks import run
 from tests.test_resume import flat
 from tests.together import Plain
-from training.runlog import read_rows
+from training.table import read_rows
 from utils.distributed import SINGLE_PROCESS, Ranks
 from utils.errors import UsageError
 

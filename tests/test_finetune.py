@@ -16,7 +16,7 @@ from checkpoints import pdparams
 from models import build
 from tests.pictures import picture, write_folder, write_odd_folder
 from tests.scripts import ROOT, command, run, tiny
-from training.runlog import read_rows
+from training.table import read_rows
 
 SMILE = ("--regularizer", "smile", "--clean_tail", 2)
 
@@ -324,11 +324,13 @@ def test_gpu_without_one_warns_once_and_runs(work):
     assert done.stderr.count("WARNING: --gpu 0") == (0 if there else 1)
 
 
-def test_the_reference_flags_resume_nothing_by_themselves(work):
-    """A run that was killed before its first save starts again with --resume."""
-    done = run(
-        "finetune.py", *tiny("--regularizer", "l2", "--pretrained", "none", "--resume", "--name", "fresh"), cwd=work
-    )
+def test_resume_of_nothing_starts_nothing_and_auto_starts_a_run(work):
+    flags = tiny("--regularizer", "l2", "--pretrained", "none", "--name", "fresh")
+    done = run("finetune.py", *flags, "--resume", cwd=work)
+    assert done.returncode == 2
+    assert "nothing to resume, there is no output/fresh_l2_Last.pdparams" in done.stderr
+    assert not list((work / "output").glob("fresh*"))
+    done = run("finetune.py", *flags, "--resume", "auto", cwd=work)
     assert done.returncode == 0, done.stderr
 
 

@@ -21,7 +21,7 @@ from tests.pictures import write_folder
 from tests.scripts import ROOT, tiny
 from tests.test_resume import flat
 from training import embedded
-from training.runlog import read_rows
+from training.table import read_rows
 from utils.distributed import SINGLE_PROCESS, Ranks, join
 from utils.errors import UsageError
 

@@ -118,7 +118,7 @@ def flags_of(name, side):
     method = [word for key, value in SHORT.items() if key in own for word in (f"--{key}", value)]
     places = ["--save", f"{side}/output", "--log_dir", f"{side}/curves", "--cache_dir", f"{side}/cache"]
     often = ["--max_iters", STEPS, "--print_frequency", 1, "--eval_frequency", 10, "--save_frequency", 5]
-    return tiny("--regularizer", name, *method, *often, "--pretrained", "source.pdparams", *places, "--resume")
+    return tiny("--regularizer", name, *method, *often, "--pretrained", "source.pdparams", *places, "--resume", "auto")
 
 
 def start(folder, at, side, names):
@@ -185,7 +185,7 @@ def test_killed_runs_lose_nothing(work):
 
 @pytest.mark.parametrize("number, stride", [(errno.ENOSPC, 1), (errno.EROFS, 9)])
 def test_a_disk_that_fails_at_any_change_leaves_the_old_or_the_new(work, capsys, number, stride):
-    flags = tiny(*L2, "--save", "run/output", "--log_dir", "run/curves", "--cache_dir", "run/cache", "--resume")
+    flags = tiny(*L2, "--save", "run/output", "--log_dir", "run/curves", "--cache_dir", "run/cache", "--resume", "auto")
     interrupt(flags, 4)
     shutil.copytree("run", "before")
     finetune.main(flags)
@@ -340,7 +340,7 @@ def test_a_damaged_cache_mends_itself(work, how):
     finetune.main(flags)
     first = weights("output/dataset_delta_Last.pdparams")
     kept = {path: path.read_bytes() for path in (work / "cache").rglob("*") if path.is_file()}
-    assert {path.suffix for path in kept} == {".images", ".crc32", ".npy"}
+    assert {path.suffix for path in kept} == {".images", ".crc32", ".npy", ".sha256"}
     for path in kept:
         if path.suffix != ".npy" or how != "flipped":  # a number that is another one is not seen
             damage(path, how)
@@ -350,7 +350,7 @@ def test_a_damaged_cache_mends_itself(work, how):
 
 
 def test_a_checkpoint_that_was_cut_is_refused_and_kept(work, capsys):
-    flags = tiny(*L2, "--resume")
+    flags = tiny(*L2, "--resume", "auto")
     interrupt(flags, 4)
     last = work / "output" / "dataset_l2_Last.pdparams"
     content = last.read_bytes()
@@ -366,13 +366,13 @@ def test_a_checkpoint_that_was_cut_is_refused_and_kept(work, capsys):
 
 def test_resume_refuses_what_it_cannot_go_on_from(work, capsys):
     paddle.save(build("resnet8", 5).state_dict(), "source.pdparams")
-    flags = tiny("--regularizer", "l2sp", "--pretrained", "source.pdparams", "--resume")
+    flags = tiny("--regularizer", "l2sp", "--pretrained", "source.pdparams", "--resume", "auto")
     interrupt(flags, 4)
     Path("source.pdparams").rename("first.pdparams")
     paddle.save(build("resnet8", 5).state_dict(), "source.pdparams")
     code, lines = outcome(finetune.main, flags, capsys)
     assert (code, len(lines)) == (2, 1)
-    assert "the weights of --pretrained source.pdparams are others now" in lines[0]
+    assert "the weights of --pretrained source.pdparams have changed" in lines[0]
     Path("first.pdparams").replace("source.pdparams")
     last = work / "output" / "dataset_l2sp_Last.pdparams"
     content = pdparams.load(last)

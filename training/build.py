@@ -31,6 +31,7 @@ class Run:
         options: its options.
         train: the training images.
         skipped: a line for each image that was left out because it cannot be read.
+        images: sha256 of the "train" and "evaluation" images, names and bytes.
         source: origin, sha256 and number of classes of the pretrained weights; None without.
         model: the network that is fine-tuned, in training mode.
         regularizer: the method, prepared.
@@ -44,6 +45,7 @@ class Run:
     options: Options
     train: Dataset
     skipped: list[str]
+    images: dict[str, str]
     source: dict[str, Any] | None
     model: nn.Layer
     regularizer: regularizers.Regularizer
@@ -58,13 +60,16 @@ class Run:
         return steps * self.options.batch_size / self.watch.seconds
 
 
-def build(options: Options, train: Dataset, skipped: list[str], ranks: Ranks = SINGLE_PROCESS) -> Run:
+def build(
+    options: Options, train: Dataset, skipped: list[str], images: dict[str, str], ranks: Ranks = SINGLE_PROCESS
+) -> Run:
     """Build a run at its beginning.
 
     Args:
         options: of the run.
         train: the training images, decoded.
         skipped: a line for each image that was left out because it cannot be read.
+        images: sha256 of the "train" and "evaluation" images.
         ranks: the processes of the run.
 
     Raises:
@@ -93,7 +98,7 @@ def build(options: Options, train: Dataset, skipped: list[str], ranks: Ranks = S
         accum=options.accum,
     )
     about = {"origin": source.origin, "sha256": source.sha256, "classes": source.num_classes} if source else None
-    return Run(options, train, skipped, about, model, regularizer, optimizer, ranks, Meter(ranks))
+    return Run(options, train, skipped, images, about, model, regularizer, optimizer, ranks, Meter(ranks))
 
 
 def _setup(

@@ -97,7 +97,7 @@ def prepare(cache_dir: str, gpu: int, train: bool = True) -> None:
     script = Path(__file__).resolve().parent.parent / "finetune.py"
     flags = [str(word) for pair in {**SOURCE_OPTIONS, **places}.items() for word in pair]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PADDLE_")}  # no rank
-    code = subprocess.run([sys.executable, str(script), "--resume", *flags], env=environment).returncode
+    code = subprocess.run([sys.executable, str(script), "--resume", "auto", *flags], env=environment).returncode
     if code:
         failure = Failure("the source network of the embedded task could not be trained; its message stands above")
         failure.exit_code = code

@@ -22,9 +22,18 @@ from utils.precision import MODES
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
 PERCENT, FRACTION, GPU, SEED = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1), number(int, 0)
 SWITCH = object()  # a flag without a value
+AUTO = "auto"
 
 
-def _flag(group: str, default: Any, accepts: Any, text: str, metavar: str | None = None, affects: bool = True) -> Any:
+def _flag(
+    group: str,
+    default: Any,
+    accepts: Any,
+    text: str,
+    metavar: str | None = None,
+    affects: bool = True,
+    bare: Any = None,
+) -> Any:
     """Return the field of one option.
 
     Args:
@@ -34,8 +43,9 @@ def _flag(group: str, default: Any, accepts: Any, text: str, metavar: str | None
         text: its help.
         metavar: its value in the help.
         affects: whether it can change the result of a run; if not, it may differ when the run is resumed.
+        bare: what the flag means without a value; None where it needs one.
     """
-    metadata = {"group": group, "accepts": accepts, "help": text, "metavar": metavar, "affects": affects}
+    metadata = {"group": group, "accepts": accepts, "help": text, "metavar": metavar, "affects": affects, "bare": bare}
     return field(default=default, metadata=metadata)
 
 
@@ -76,7 +86,8 @@ class Options:
     print_frequency: int = _run(50, COUNT, "steps between two log lines")
     eval_frequency: int = _run(500, COUNT, "steps between two evaluations")
     save_frequency: int = _run(None, COUNT, "steps between two saves of _Last (eval_frequency)", affects=False)
-    resume: bool = _run(False, SWITCH, "go on where the run of this name stopped", affects=False)
+    resume: bool | str = _run(False, (AUTO,), f"go on where the run of this name stopped; {AUTO}: or start it",
+                              affects=False, bare=True)
     overwrite: bool = _run(False, SWITCH, "start a run of this name again", affects=False)
     dry_run: bool = _run(False, SWITCH, "check the options and the folders, train nothing", affects=False)
 
@@ -138,7 +149,8 @@ class Options:
         for option, text in flags.items():
             accepts = _accepts(*arguments[option])[0] if option in arguments else _FLAGS.get(option, SWITCH)
             accepts = accepts.metadata["accepts"] if isinstance(accepts, Field) else accepts
-            given[option] = True if accepts is SWITCH else _converted(option, text, accepts)
+            bare = option in _FLAGS and _FLAGS[option].metadata["bare"] and not text
+            given[option] = True if accepts is SWITCH or bare else _converted(option, text, accepts)
         return cls.of(given)
 
     def to_dict(self) -> dict[str, Any]:
@@ -217,9 +229,11 @@ def _parser(name: str) -> Parser:
     )
     groups = {title: parser.add_argument_group(title) for title in ("data", "run", "training")}
     for option in _FLAGS.values():
-        about = dict(option.metadata)
-        default = name if option.name == "regularizer" else option.default
-        _add(groups[about["group"]], option.name, about["accepts"], about["metavar"], default, about["help"])
+        about = option.metadata
+        default = name if option.name == "regularizer" else None if about["bare"] else option.default
+        flag = _add(groups[about["group"]], option.name, about["accepts"], about["metavar"], default, about["help"])
+        if about["bare"]:
+            flag.nargs, flag.const = "?", about["bare"]
     method = parser.add_argument_group(f"hyper-parameters of {name}")
     for flag, (parameter, hint) in arguments.items():
         accepts, metavar = _accepts(parameter, hint)
@@ -227,15 +241,14 @@ def _parser(name: str) -> Parser:
     return parser
 
 
-def _add(group: Any, name: str, accepts: Any, metavar: str | None, default: Any, text: str) -> None:
+def _add(group: Any, name: str, accepts: Any, metavar: str | None, default: Any, text: str) -> argparse.Action:
     shown = text.replace("%", "%%")
     if accepts is SWITCH:
-        group.add_argument(f"--{name}", action="store_true", help=shown)
-        return
+        return group.add_argument(f"--{name}", action="store_true", help=shown)
     if default is not None:
         shown = f"{shown} (default: {default})"
     kind = {"choices": accepts} if isinstance(accepts, (tuple, dict)) else {"type": accepts}
-    group.add_argument(f"--{name}", **kind, metavar=metavar, help=shown)
+    return group.add_argument(f"--{name}", **kind, metavar=metavar, help=shown)
 
 
 def _accepts(parameter: Any, hint: type) -> tuple[Any, str | None]:

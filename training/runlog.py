@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import sys
@@ -21,11 +20,11 @@ from evaluation.scores import Scores
 from training.build import Run
 from training.options import AFFECTING, Options
 from training.summary import Summary
+from training.table import COLUMNS, read_rows
 from utils.distributed import Ranks
-from utils.errors import UsageError
+from utils.errors import UsageError, warn
 from utils.files import lock, write_text
 
-COLUMNS = ("step", "lr", "train_loss", "train_acc")  # then those of the metrics
 # options that nobody compares runs by, beside those that cannot change a result
 _NOT_COMPARED = {"name", "print_frequency", "eval_frequency", "batch_size_eval"}
 
@@ -49,34 +48,61 @@ class RunLog:
         self.base, self.run, self.total = Path(save) / run, run, total
         self.visual_dir = Path(log_dir) / run
         self.base.parent.mkdir(parents=True, exist_ok=True)
-        self._text = open(self.path(".txt"), "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        self._text = open(self.path(".txt"), "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         if not lock(self._text):
             raise UsageError(f"--name: another process is writing {self.path('.txt')}; give another --name")
         self.rows: list[dict] = []
-        self._bar, self._visual = None, None
+        self._bar, self._visual, self._samples = None, None, ""
+        self._replaces = False  # whether files of an earlier run are still there, or may be
 
     def path(self, ending: str) -> Path:
         """Return the file of this run with `ending`."""
         return self.base.with_name(self.base.name + ending)
 
-    def start(self, step: int) -> None:
-        """Begin at `step`: 0 empties the run's table and curves, more keeps what was written up to there."""
-        if step == 0:
-            self._text.truncate(0)
-            for ending in (".csv", ".png"):  # of an earlier run
-                self.path(ending).unlink(missing_ok=True)
+    def start(self, step: int, evaluated: bool = False) -> None:
+        """Begin at `step`: 0 empties the run's curves, more keeps what was written up to there.
+
+        Args:
+            step: the number of updates before this start.
+            evaluated: whether there was an evaluation among them, so that the table has rows.
+        """
+        self._replaces, self._began = step == 0, os.fstat(self._text.fileno()).st_size
         self.rows = [row for row in read_rows(self.path(".csv")) if int(row["step"]) <= step] if step else []
+        if evaluated and not self.rows:
+            warn(f"{self.path('.csv')}: no rows up to step {step}; the table begins there")
         self._visual = curves.VisualLog(self.visual_dir, step, self.line)
         self._shown = False
         self._bar = tqdm(total=self.total, initial=step, desc=self.run, unit="step", disable=None, dynamic_ncols=True)
         self._started, self._first = time.time(), step
 
     def describe(self, run: Run, device: str) -> None:
-        """Say what the run trains on, and write the list of its training files."""
-        write_text(self.path("_samples.txt"), splits.listing(run.train)[0])
+        """Log what the run trains on; write the list of its training files, a new run with its first checkpoint."""
+        self._samples = splits.listing(run.train)[0]
+        if not self._replaces:
+            write_text(self.path("_samples.txt"), self._samples)
         for line in run.skipped:
             self.line(f"skipped: {line}")
         self.line(f"{self.run}: {len(run.train)} images, {len(run.train.class_names)} classes, {device}")
+
+    def replace_earlier(self, first: Path) -> None:
+        """Remove the files of an earlier run of this name, once.
+
+        Args:
+            first: the first checkpoint of this run, which is written and about to be renamed to this name.
+        """
+        if not self._replaces:
+            return
+        self._replaces = False
+        for ending in (".json", ".csv", ".png", "_Best.pdparams", "_Last.pdparams"):
+            if self.path(ending) != first:
+                self.path(ending).unlink(missing_ok=True)
+        write_text(self.path("_samples.txt"), self._samples)
+        if self._began:
+            file = self._text.fileno()
+            lines = os.pread(file, os.fstat(file).st_size - self._began, self._began)
+            self._text.truncate(0)
+            self._text.write(lines.decode("utf-8", "replace"))
+            self._text.flush()
 
     def line(self, text: str) -> None:
         """Print a line and append it to the run's log, with the time."""
@@ -164,7 +190,7 @@ class NullLog:
     def _nothing(self, *_: object) -> None:
         """Write nothing."""
 
-    start = describe = line = advance = training = evaluation = mixed = summary = close = _nothing
+    start = describe = line = advance = training = evaluation = mixed = summary = close = replace_earlier = _nothing
 
 
 def open_log(options: Options, ranks: Ranks) -> RunLog | NullLog:
@@ -176,35 +202,6 @@ def open_log(options: Options, ranks: Ranks) -> RunLog | NullLog:
     if ranks.first:
         return RunLog(options.save, options.log_dir, options.run, options.max_iters)
     return NullLog(options.save, options.run)
-
-
-def may_start(options: Options, log: RunLog | NullLog, ranks: Ranks) -> bool:
-    """Return whether there is something to train; with `--overwrite` the files of an earlier run are removed.
-
-    Raises:
-        UsageError: there is a run of this name, and neither `--resume` nor `--overwrite`.
-    """
-    finished, started = log.path(".json").exists(), log.path("_Last.pdparams").exists()
-    if finished and options.resume:
-        print(f"{log.path('.json')}: the run is finished; --overwrite starts it again")
-        return False
-    if (finished or started) and not (options.resume or options.overwrite):
-        state = "is finished" if finished else "was interrupted: --resume continues it"
-        raise UsageError(f"the run {log.base} {state}; --overwrite starts it again, --name gives another name")
-    ranks.barrier()  # all have looked
-    if options.overwrite and ranks.first:
-        for ending in (".json", "_Last.pdparams", "_Best.pdparams"):
-            log.path(ending).unlink(missing_ok=True)
-    return True
-
-
-def read_rows(path: str | os.PathLike) -> list[dict]:
-    """Return the rows of a run's table; none when there is no table yet."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except FileNotFoundError:
-        return []
 
 
 def _clock(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,17 @@ import paddle
 from checkpoints import checkpoint
 from datasets import splits
 from training.build import Run
-from training.options import Options
-from utils.errors import Diverged, UsageError, names, warn
+from training.identity import Identity
+from utils.errors import Diverged, names, warn
 from utils.processor import machine
 from utils.provenance import versions
 
 
-def save(run: Run, path: Path, done: int) -> None:
+def save(run: Run, path: Path, done: int, when_whole: Callable[[Path], None]) -> None:
     """Write a checkpoint after `done` updates: the reference's keys first.
 
-    All ranks hold the same and call this together; the first one writes.
+    All ranks hold the same and call this together; the first one writes. `when_whole` is called with `path` when the
+    new file is written, before it takes the place of an old one.
 
     Raises:
         Diverged: a weight is not a finite number; the file that was there stays.
@@ -31,7 +32,7 @@ def save(run: Run, path: Path, done: int) -> None:
             if not paddle.isfinite(tensor).all().item():
                 raise Diverged(f"the weight {name} is not finite after step {done}; try a smaller --lr")
         if run.ranks.first:
-            checkpoint.save(path, _content(run, done, pending))
+            checkpoint.save(path, _content(run, done, pending), lambda: when_whole(path))
         run.ranks.barrier()
 
 
@@ -56,6 +57,7 @@ def _content(run: Run, done: int, pending: list[dict]) -> dict[str, Any]:
         "metrics": {"best": run.best, "pending": pending, **run.watch.state()},
         "ranks": run.ranks.count,
         "source": run.source,
+        "images": run.images,
         "versions": versions(),
         "machine": machine(),
     }
@@ -66,11 +68,11 @@ def restore(run: Run, path: Path) -> int:
 
     Raises:
         WeightsError: the file is damaged or does not fit.
-        UsageError: the run was started with other options.
+        UsageError: the run was started with other options, images or weights.
     """
     content = checkpoint.read(path)
     checkpoint.validate_run(content, path)
-    _same_options(run, content, path)
+    _require_same(run, content, path)
     _warn_of_other_bits(content, path)
     checkpoint.load_exactly(run.model, content["model"], path)
     checkpoint.load_exactly(run.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
@@ -83,21 +85,10 @@ def restore(run: Run, path: Path) -> int:
     return content["iter"] + 1
 
 
-def _same_options(run: Run, content: dict, path: Path) -> None:
-    """Refuse to go on with options that change the result; an option younger than the file had its default."""
-    now = {**run.options.affecting(), "samples_sha256": splits.listing(run.train)[1]}
-    then = {option.name: option.default for option in fields(Options)}
-    then.update({**content["options"], **content["regularizer"]["arguments"]})
-    changed = [
-        f"--{name} {then.get(name)} is now {value}" for name, value in sorted(now.items()) if then.get(name) != value
-    ]
-    if (content.get("source") or {}).get("sha256") != (run.source or {}).get("sha256"):
-        changed.append(f"the weights of --pretrained {run.options.pretrained} have changed")
-    ranks = content.get("ranks") or 1  # checkpoints of one process may be without
-    if ranks != run.ranks.count:
-        changed.append(f"{ranks} processes are now {run.ranks.count}")
-    if changed:
-        raise UsageError(f"--resume {path}: the run was started with other options: {names(changed)}")
+def _require_same(run: Run, content: dict, path: Path) -> None:
+    now = Identity.of(run.options, run.train, run.images, (run.source or {}).get("sha256"), run.ranks.count)
+    options, method = content["options"], content["regularizer"]["arguments"]
+    now.require_same(Identity.saved(options, method, options.get("samples_sha256"), content), path)
 
 
 def _warn_of_other_bits(content: dict, path: Path) -> None:

@@ -22,6 +22,7 @@ class Summary:
         best: updates and accuracy of the best one.
         scored_on: folder and number of the evaluation images, and whether they were held out of the training folder.
         samples_sha256: of the list of training files.
+        images: sha256 of the "train" and "evaluation" images, names and bytes.
         skipped_images: a line for each image that was left out because it cannot be read.
         source: origin, sha256 and number of classes of the pretrained weights; None without.
         ranks: the number of processes.
@@ -37,6 +38,7 @@ class Summary:
     best: dict[str, Any]
     scored_on: dict[str, Any]
     samples_sha256: str
+    images: dict[str, str]
     skipped_images: list[str]
     source: dict[str, Any] | None
     ranks: int
@@ -69,6 +71,7 @@ def summarize(run: Run, scores: Scores, evaluation: Dataset, device: str) -> Sum
         best=run.best,
         scored_on={"folder": str(evaluation.store.images.root), "images": len(evaluation), "held_out": held_out},
         samples_sha256=splits.listing(run.train)[1],
+        images=run.images,
         skipped_images=run.skipped,
         source=run.source,
         ranks=run.ranks.count,

@@ -8,12 +8,18 @@ import glob
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from filelock import lock_descriptor
+
+from utils.errors import UsageError
 
 
 def lock(file: IO) -> bool:
@@ -32,15 +38,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block succeeds, flush it to disk and rename it to `path`.
 
     A missing folder is created. When the block raises, the temporary file is removed and `path` keeps its content.
-    Temporary files of `path` that killed processes left behind are removed first.
+    Temporary files of `path` that killed processes left behind are removed first. A link stays a link: its target is
+    replaced. A device, a FIFO or an open file such as /dev/stdout stays what it is: the content is written into it.
 
     Raises:
         OSError: the file cannot be written; `errno` and `filename` are set.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    stream = _stream(path)
+    if stream is None:
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        if target.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
+    else:  # nothing can be renamed there, and perhaps nothing can be written beside it
+        target = Path(tempfile.gettempdir()) / path.name
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb") as mark:
             lock(mark)
@@ -50,14 +65,43 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
                 written = os.fstat(file.fileno())
                 if not (written.st_size or written.st_mtime):
                     raise FileNotFoundError(errno.ENOENT, "nothing was written to it", str(temporary))
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+                if stream is None:
+                    os.fsync(file.fileno())
+                    os.replace(temporary, target)
+                else:
+                    _pour(file, stream)
     except BaseException as failure:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         if isinstance(failure, OSError) and (failure.errno is None or failure.filename is None):  # NumPy sets neither
             raise OSError(failure.errno or errno.EIO, failure.strerror or str(failure), str(path)) from failure
         raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _stream(path: Path) -> Path | int | None:
+    """Return what the content of `path` is written into when it cannot be replaced, None when it can.
+
+    That is a device, a FIFO or a socket, by its path, or a file that this process holds open, by its number.
+    """
+    if not path.exists():
+        return None
+    while True:
+        parent = os.path.realpath(path.parent)
+        if parent.startswith("/proc/"):
+            return int(path.name) if parent == os.path.realpath("/proc/self/fd") else path
+        if not path.is_symlink():
+            return None if path.is_file() or path.is_dir() else path
+        path = Path(parent, os.readlink(path))
+
+
+def _pour(file: IO, stream: Path | int) -> None:
+    """Write the content of `file` into `stream`, after what this process printed before."""
+    for printed in (sys.stdout, sys.stderr):
+        if printed is not None:
+            printed.flush()
+    with open(os.dup(stream) if isinstance(stream, int) else stream, "wb") as output:
+        shutil.copyfileobj(file, output)
 
 
 def _remove_leftovers(path: Path) -> None:
@@ -72,6 +116,41 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` as UTF-8; bytes of file names that are not UTF-8 are kept."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def same_file(path: str | os.PathLike, others: Iterable[str | os.PathLike]) -> str | None:
+    """Return which of `others` is the regular file `path` by another name, or by the same; None if none is."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    if stat.S_ISREG(status.st_mode):
+        for other in others:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(other), status):
+                    return os.fspath(other)
+    return None
+
+
+def refuse_inputs(outputs: dict[str, str | os.PathLike], inputs: Iterable[str | os.PathLike]) -> None:
+    """Refuse to write an output over an input or over another output, however they are spelled.
+
+    Args:
+        outputs: the files to write, by flag.
+        inputs: the files that are read.
+
+    Raises:
+        UsageError: naming the flag and both files.
+    """
+    inputs, earlier = list(inputs), {}
+    for flag, path in outputs.items():
+        read = same_file(path, inputs)
+        if read is not None:
+            raise UsageError(f"--{flag} {path} would replace {read}, which is read; give another name")
+        real = os.path.realpath(path)
+        if real in earlier and _stream(Path(path)) is None:
+            raise UsageError(f"--{flag} {path} would replace --{earlier[real]}; give another name")
+        earlier[real] = flag
 
 
 def digest(path: str | os.PathLike, algorithm: str = "sha256") -> str:

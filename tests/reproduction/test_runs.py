@@ -42,7 +42,7 @@ def test_finetune_writes_where_the_run_looks(recipe, tmp_path):
     options = made.parsed()
     assert made.file(".json") == tmp_path / "out" / "runs" / made.name / f"{options.run}.json"
     assert options.save == str(made.save)
-    assert (options.seed, options.sample_rate, options.keep_aspect, options.resume) == (4, 50, True, True)
+    assert (options.seed, options.sample_rate, options.keep_aspect, options.resume) == (4, 50, True, "auto")
     assert options.train_dir == str(tmp_path / "data" / "pets" / "train")
     assert options.eval_dir == str(tmp_path / "data" / "pets" / "test")
     assert made.name.startswith("pets_half_l2_")

@@ -39,6 +39,8 @@ def test_a_run_that_starts_again_forgets_its_table(tmp_path):
     for _ in range(2):
         with contextlib.closing(RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2", 9)) as log:
             log.start(0)
+            assert log.rows == []
+            log.replace_earlier(log.path("_Last.pdparams"))
             assert not log.path(".csv").exists()
             log.path(".csv").write_text("step\n3\n")
 

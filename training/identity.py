@@ -1,0 +1,119 @@
+"""What a saved run belongs to: the options, images, weights and processes that its result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from datasets import splits
+from datasets.loader import Dataset
+from training.options import Options
+from utils.errors import DataError, UsageError, names
+
+_FOLDERS = {"train": "train_dir", "evaluation": "eval_dir"}
+_PATHS = (*_FOLDERS.values(), "sample_list")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run belongs to; a resumed one must have the same.
+
+    Attributes:
+        options: those that can change the result, hyper-parameters included, by name.
+        listed: sha256 of the list of training files.
+        images: sha256 of names and bytes of the "train" and "evaluation" images; {} in files of earlier versions.
+        weights: sha256 of the pretrained weights; None without.
+        ranks: the number of processes.
+    """
+
+    options: dict[str, Any]
+    listed: str
+    images: dict[str, str]
+    weights: str | None
+    ranks: int
+
+    @classmethod
+    def of(cls, options: Options, train: Dataset, images: dict[str, str], weights: str | None, ranks: int) -> Identity:
+        """Return what a run with these options, images and weights belongs to."""
+        return cls(options.affecting(), splits.listing(train)[1], images, weights, ranks)
+
+    @classmethod
+    def saved(cls, options: dict[str, Any], method: dict[str, Any], listed: str, content: dict[str, Any]) -> Identity:
+        """Return what a saved run belongs to; `content` is its checkpoint or its summary.
+
+        An option younger than the file had its default.
+        """
+        known = {option.name: option.default for option in fields(Options)}
+        weights = (content.get("source") or {}).get("sha256")
+        images = content.get("images") or {}
+        return cls({**known, **options, **method}, listed, images, weights, content.get("ranks") or 1)
+
+    def require_same(self, then: Identity, path: Path) -> None:
+        """Refuse to go on from the run in `path`, which belongs to `then`, unless only spellings differ.
+
+        Raises:
+            UsageError: naming what differs.
+        """
+        changed = self._changed_options(then) + self._changed_content(then)
+        if not changed:
+            return
+        text = f"--resume {path}: the run was started with other options: {names(changed)}"
+        if self.options["max_iters"] != then.options.get("max_iters"):
+            text += (
+                "; learning rate and method are scheduled over --max_iters, so a run keeps it: --overwrite starts the "
+                "run again, --pretrained with its _Last.pdparams and another --name trains on from its weights"
+            )
+        raise UsageError(text)
+
+    def _changed_options(self, then: Identity) -> list[str]:
+        covered = set()  # paths whose content is compared
+        if then.images:
+            covered |= {*_FOLDERS.values(), "sample_list"}
+        if self.weights and self.weights == then.weights:
+            covered.add("pretrained")
+        return [
+            f"--{name} {then.options.get(name)} is now {value}"
+            for name, value in sorted(self.options.items())
+            if name not in covered and not _same(name, value, then.options.get(name))
+        ]
+
+    def _changed_content(self, then: Identity) -> list[str]:
+        changed = []
+        if self.listed != then.listed:
+            changed.append(f"the list of training files in {self.options['train_dir']} has changed")
+        for split, folder in _FOLDERS.items():
+            known = {self.images.get(split), then.images.get(split)}
+            if len(known - {None}) == 2 and not changed:
+                changed.append(f"the {split} images in {self.options[folder]} are not those it was started with")
+        if self.weights != then.weights:
+            changed.append(f"the weights of --pretrained {self.options['pretrained']} have changed")
+        if self.ranks != then.ranks:
+            changed.append(f"{then.ranks} processes are now {self.ranks}")
+        return changed
+
+
+def digests(train: Dataset, evaluation: Dataset) -> dict[str, str]:
+    """Return `Identity.images` of the images of a run.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return {"train": _digest(train), "evaluation": _digest(evaluation)}
+
+
+def _digest(images: Dataset) -> str:
+    value = hashlib.sha256()
+    for path, content in zip(images.paths, images.store.contents(images.positions.tolist())):
+        if not content.digest:
+            raise DataError(f"{images.store.images.root / path}: cannot be read")
+        value.update(os.fsencode(f"{path}\t{content.digest}\n"))
+    return value.hexdigest()
+
+
+def _same(name: str, first: object, second: object) -> bool:
+    if name in _PATHS and type(first) is type(second) is str:
+        return first == second or os.path.realpath(first) == os.path.realpath(second)
+    return first == second

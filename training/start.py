@@ -1,0 +1,94 @@
+"""Whether a run may start: what `--resume`, `--overwrite` and neither of them mean beside the files that are there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from datasets.loader import Dataset
+from training.identity import Identity
+from training.options import Options
+from training.runlog import NullLog, RunLog
+from utils.distributed import Ranks
+from utils.errors import UsageError, names, warn
+from utils.files import digest, same_file
+
+_ENDINGS = ("_Best.pdparams", "_Last.pdparams", "_samples.txt", ".txt", ".csv", ".json", ".png")
+
+
+def require_state(options: Options) -> None:
+    """Refuse `--resume` where there is neither an interrupted nor a finished run of this name.
+
+    Raises:
+        UsageError: naming the file that is absent and the runs that are there.
+    """
+    last = Path(options.save, f"{options.run}_Last.pdparams")
+    if options.resume is not True or last.exists() or Path(options.save, f"{options.run}.json").exists():
+        return
+    others = sorted(path.name.removesuffix("_Last.pdparams") for path in last.parent.glob("*_Last.pdparams"))
+    there = f"the runs there are {names(others)}" if others else f"no run is in {options.save}"
+    raise UsageError(f"--resume: nothing to resume, there is no {last}; {there}; without --resume a new run starts")
+
+
+def may_start(options: Options, log: RunLog | NullLog) -> None:
+    """Refuse to start a run anew that is there already, and to train it from a file that it will replace.
+
+    Raises:
+        UsageError: there is a run of this name, and neither `--resume` nor `--overwrite`; or an input is one
+            of its files.
+    """
+    finished, started = log.path(".json").exists(), log.path("_Last.pdparams").exists()
+    if (finished or started) and not (options.resume or options.overwrite):
+        state = "is finished" if finished else "was interrupted: --resume continues it"
+        raise UsageError(f"the run {log.base} {state}; --overwrite starts it again, --name gives another name")
+    if not (options.resume and (finished or started)):
+        own = [log.path(ending) for ending in _ENDINGS]
+        for flag in ("pretrained", "sample_list"):
+            path = getattr(options, flag)
+            if path is not None and same_file(path, own):
+                raise UsageError(f"--{flag} {path} is a file of this run, which replaces it; give another --name")
+
+
+def read_summary(path: Path) -> dict | None:
+    """Return the summary of a finished run; None, with a warning unless it is absent, if there is no such thing."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8-sig"))
+        parts = (summary["options"]["method"], summary.get("source") or {}, summary.get("images") or {})
+        if all(isinstance(part, dict) for part in parts):
+            return summary
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass
+    warn(f"{path}: not the summary of a run; it is written again")
+    return None
+
+
+def is_finished(options: Options, train: Dataset, images: dict[str, str], log: RunLog | NullLog, ranks: Ranks) -> bool:
+    """Return whether the run to resume has been finished, and print that it has.
+
+    Raises:
+        UsageError: it was finished with other options, images or weights; or its summary is
+            damaged and nothing else left.
+    """
+    path = log.path(".json")
+    summary = read_summary(path)
+    if summary is None:
+        if path.exists() and not log.path("_Last.pdparams").exists():
+            raise UsageError(f"--resume {path}: damaged, and {log.path('_Last.pdparams')} is absent; see --overwrite")
+        return False
+    then = Identity.saved(summary["options"], summary["options"]["method"], summary.get("samples_sha256"), summary)
+    weights = _weights(options.pretrained, then)
+    Identity.of(options, train, images, weights, ranks.count).require_same(then, path)
+    print(f"{path}: the run is finished; --overwrite starts it again")
+    return True
+
+
+def _weights(pretrained: str, then: Identity) -> str | None:
+    """Return the sha256 of weights that are a file; of the official ones, which do not change, that in `then`."""
+    if pretrained == "none":
+        return None
+    if os.path.isfile(pretrained):
+        return digest(pretrained)
+    return then.weights if pretrained == then.options.get("pretrained") else pretrained
