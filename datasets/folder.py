@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import DataError, names
+from utils.errors import DataError, distinguishable, names
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 
@@ -95,11 +95,13 @@ def same_classes(images: ImageFolder, class_names: list[str], flag: str, of: str
     """Check that `images` have exactly the classes of `of`, so that labels mean the same, or with `or_more` at least.
 
     Raises:
-        DataError: naming the folder and the classes that are missing or unknown.
+        DataError: naming the folder and the classes that are missing or unknown; names that look the same, as with
+            composed and decomposed letters, are shown with escapes.
     """
     missing = [name for name in class_names if name not in set(images.class_names)]
     unknown = [] if or_more else [name for name in images.class_names if name not in set(class_names)]
     if missing or unknown:
-        differences = [f"without {names(missing)}"] if missing else []
-        differences += [f"with the unknown {names(unknown)}"] if unknown else []
+        shown = distinguishable([*missing, *unknown])
+        differences = [f"without {names(shown[: len(missing)])}"] if missing else []
+        differences += [f"with the unknown {names(shown[len(missing) :])}"] if unknown else []
         raise DataError(f"{flag} {images.root}: not the classes of {of}: {' and '.join(differences)}")
