@@ -112,8 +112,10 @@ def devices(text: str | None) -> list[int]:
         gpus = [int(word) for word in text.split(",")]
     except ValueError:
         raise errors.UsageError(f"--gpus {shortened(text)}: accepted are numbers as in 0,1; -1 is the CPU") from None
-    if not all(-1 <= gpu < available for gpu in gpus):
-        raise errors.DeviceError(f"--gpus {shortened(text)}: no such GPU, there are {available}; -1 is the CPU")
+    absent = [shortened(str(gpu)) for gpu in gpus if not -1 <= gpu < available]
+    if absent:
+        culprit = f"--gpus {shortened(text)}: no GPU {absent[0]}"
+        raise errors.DeviceError(f"{culprit}, there are {available}; -1 is the CPU")
     return gpus
 
 

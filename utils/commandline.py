@@ -34,10 +34,12 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         words = list(sys.argv[1:] if args is None else args)
         end = words.index("--") if "--" in words else len(words)
-        for before, word in zip(["", *words], words):
-            if not word or (word.startswith("--") and word.endswith("=")):
-                culprit = (word or before).rstrip("=")
-                raise UsageError(f"{culprit if culprit.startswith('--') else 'an argument'}: the value is empty")
+        for before, word in zip(["", *words], words[:end]):
+            flag, equals, value = word.partition("=")
+            if not word:
+                raise UsageError(f"{before if before.startswith('--') else 'an argument'}: the value is empty")
+            if flag.startswith("--") and equals and value in ("", "--"):  # argparse makes an empty list of the latter
+                raise UsageError(f"{flag}: the value is {value or 'empty'}")
         return super().parse_known_args([*map(_underscored, words[:end]), *words[end:]], namespace)
 
     def _parse_optional(self, arg_string: str) -> Any:
