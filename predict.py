@@ -58,7 +58,6 @@ def main(argv: list[str] | None = None) -> Predictions:
     if options.out:
         write_text(options.out, text)
     else:
-        sys.stdout.reconfigure(errors="surrogateescape")  # bytes of file names that are not UTF-8 stay as they are
         print(text, end="", flush=True)
     if options.sheet:
         prediction.draw(options.sheet, paths, rankings)

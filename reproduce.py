@@ -28,7 +28,7 @@ from reproduction.runs import Run, finished
 from reproduction.scheduler import Job, Pool
 from reproduction.values import numbers
 from utils import errors
-from utils.commandline import Parser
+from utils.commandline import Parser, shortened
 from utils.files import lock
 
 ROOT = Path(__file__).resolve().parent
@@ -51,8 +51,7 @@ def parser() -> Parser:
 
 def main(argv: list[str] | None = None) -> int:
     """Read the command line and the recipe, run what is missing, write the tables; return the exit code."""
-    argv = sys.argv[1:] if argv is None else argv
-    options = parser().parse_args(_joined(argv))
+    options = parser().parse_args(sys.argv[1:] if argv is None else argv)
     recipe = recipes.load(options.recipe)
     out = Path(_short(options.out or Path("reproduced", recipe.path.stem)))
     seeds = numbers(options.seeds.split(","), "--seeds") if options.seeds else recipe.seeds
@@ -73,14 +72,6 @@ def main(argv: list[str] | None = None) -> int:
     for title, reason in failures.items():
         print(f"FAILED {title}: {reason}")
     return 1 if failures else 0
-
-
-def _joined(argv: list[str]) -> list[str]:
-    """Join `--gpus -1,-1` to one word, for argparse takes the value for a flag."""
-    words, places = list(argv), [place for place, word in enumerate(argv[:-1]) if word == "--gpus"]
-    for place in reversed(places):
-        words[place : place + 2] = [f"--gpus={argv[place + 1]}"]
-    return words
 
 
 def _short(path: str | Path) -> str:
@@ -120,10 +111,11 @@ def devices(text: str | None) -> list[int]:
     try:
         gpus = [int(word) for word in text.split(",")]
     except ValueError:
-        raise errors.UsageError(f"--gpus {text}: accepted are numbers as in 0,1; -1 is the CPU") from None
-    absent = [gpu for gpu in gpus if not -1 <= gpu < available]
+        raise errors.UsageError(f"--gpus {shortened(text)}: accepted are numbers as in 0,1; -1 is the CPU") from None
+    absent = [shortened(str(gpu)) for gpu in gpus if not -1 <= gpu < available]
     if absent:
-        raise errors.DeviceError(f"--gpus {text}: no GPU {absent[0]}, there are {available}; -1 is the CPU")
+        culprit = f"--gpus {shortened(text)}: no GPU {absent[0]}"
+        raise errors.DeviceError(f"{culprit}, there are {available}; -1 is the CPU")
     return gpus
 
 

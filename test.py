@@ -27,10 +27,10 @@ from evaluation.scoring import score_checkpoints, spread
 from models import ARCHITECTURES
 from training import embedded
 from utils import device, errors
-from utils.commandline import Parser, number
+from utils.commandline import SEED, Parser, number
 from utils.files import refuse_inputs, write_text
 
-SEED = 2022  # the reference's
+DEFAULT_SEED = 2022  # the reference's
 
 
 def parser() -> Parser:
@@ -58,7 +58,7 @@ def parser() -> Parser:
     between.add_argument("--il_picture", type=_new_file, metavar="FILE", help=picture)
     board = "write the same curves for VisualDL here, in a folder for each checkpoint"
     between.add_argument("--log_dir", type=_new_folder, metavar="DIR", help=board)
-    between.add_argument("--seed", type=number(int, 0), default=SEED, help="of pairs, mixing ratios and bootstrap")
+    between.add_argument("--seed", type=SEED, default=DEFAULT_SEED, help="of pairs, mixing ratios and bootstrap")
     reference = parser.add_argument_group("for checkpoints of the reference, which do not record these")
     reference.add_argument("--model_arch", choices=tuple(ARCHITECTURES), metavar="ARCH", help="resnet50")
     reference.add_argument("--image_size", type=number(int, 1), help="224")

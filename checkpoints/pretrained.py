@@ -62,8 +62,19 @@ class Source:
 
 
 def cache_dir() -> Path:
-    """Return the folder that PaddlePaddle itself keeps its weights in."""
-    return Path.home() / ".cache" / "paddle" / "hapi" / "weights"
+    """Return the folder that PaddlePaddle itself keeps its weights in.
+
+    Raises:
+        WeightsError: this user has no home folder, as with `docker run --user`.
+    """
+    folder = Path(".cache", "paddle", "hapi", "weights")
+    try:
+        return Path.home() / folder
+    except RuntimeError:
+        raise WeightsError(
+            f"weights are looked for in {folder} of the home folder, and there is none: set HOME to a folder, "
+            "or give a weight file with --pretrained"
+        ) from None
 
 
 def check_choice(pretrained: str, arch: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.errors import DataError, names
+from utils.errors import DataError, distinguishable, names
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 SYSTEM_FOLDERS = {
@@ -170,12 +170,14 @@ def same_classes(images: ImageFolder, class_names: list[str], flag: str, of: str
     they may be the same under another name.
 
     Raises:
-        DataError: naming the folder and the classes that are missing or unknown.
+        DataError: naming the folder and the classes that are missing or unknown; names that look the same, as with
+            composed and decomposed letters, are shown with escapes.
     """
     present, wanted = {*images.class_names}, {*class_names}
     missing = [name for name in class_names if name not in present]
     unknown = [name for name in images.class_names if name not in wanted]
     if unknown and (missing or not or_more):
-        differences = [f"without {names(missing)}"] if missing else []
-        differences += [] if or_more else [f"with the unknown {names(unknown)}"]
+        shown = distinguishable([*missing, *unknown])
+        differences = [f"without {names(shown[: len(missing)])}"] if missing else []
+        differences += [] if or_more else [f"with the unknown {names(shown[len(missing) :])}"]
         raise DataError(f"{flag} {images.root}: not the classes of {of}: {' and '.join(differences)}")

@@ -60,7 +60,7 @@ def scan_folders(options: DataOptions) -> tuple[Dataset, Dataset]:
     store = store_of(folder, preprocess, options.cache, options.cache_dir)
     train = Dataset.of(store, class_names, chosen)
     if options.val_split is not None:
-        stays, held = hold_out(train.labels, options.val_split, options.seed)
+        stays, held = hold_out(train.labels, options.val_split, options.seed, class_names)
         return Dataset.of(store, class_names, chosen[stays]), Dataset.of(store, class_names, chosen[held])
     other = scan(options.eval_dir, "--eval_dir", empty_classes=True)
     same_classes(other, folder.class_names, "--eval_dir", f"--train_dir {folder.root}")

@@ -8,7 +8,7 @@ over all images regardless of class, is available too.
 from __future__ import annotations
 
 import random
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -66,11 +66,11 @@ def class_count(class_spec: str, num_classes: int) -> int:
         UsageError: it is neither, or outside of 1 to `num_classes`.
     """
     digits = class_spec[:-1] if class_spec.endswith("%") else class_spec
-    kept = int(digits) if digits.isdigit() else 0
+    kept = int(digits) if digits.isdecimal() and len(digits) < 20 else 0
     if class_spec.endswith("%"):
         kept = -(-num_classes * kept // 100)
     if not 1 <= kept <= num_classes:
-        raise UsageError(f"--sample_classes {class_spec}: accepted are 1 to {num_classes}, or 1% to 100%")
+        raise UsageError(f"--sample_classes {class_spec:.60}: accepted are 1 to {num_classes}, or 1% to 100%")
     return kept
 
 
@@ -126,11 +126,12 @@ def _refuse_contradictions(rate: int | None, total: int | None, sampling: str, l
 
 def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:
     try:
-        lines = Path(path).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:  # Windows' editors write such a mark
+            lines = [line.rstrip("\n") for line in file]
     except OSError as error:
         raise DataError(f"--sample_list {path}: {error.strerror}") from None
     known = {name: position for position, name in enumerate(images.paths) if position in allowed}
-    wanted = [line for line in lines if line]
+    wanted = [line if line in known else line.strip() for line in lines if line.strip()]
     unknown = [line for line in wanted if line not in known]
     if unknown or not wanted:
         raise DataError(
@@ -141,20 +142,30 @@ def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:
     return [known[line] for line in wanted]
 
 
-def hold_out(labels: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    labels: np.ndarray, fraction: float, seed: int, class_names: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Split off round(fraction * n) of the n images of each class, at least 1 and at most n - 1.
+
+    Args:
+        labels: of the images, int [N].
+        fraction: the share of each class.
+        seed: of the draw.
+        class_names: by label, for the message; without them it has the labels.
 
     Returns:
         The rows that stay and the rows held out, both sorted, int64.
 
     Raises:
-        UsageError: a class has a single image.
+        UsageError: naming the classes that have a single image.
     """
+    single = np.flatnonzero(np.bincount(labels) == 1)
+    if len(single):
+        culprits = names([class_names[label] if len(class_names) else label for label in single], 100)
+        raise UsageError(f"--val_split {fraction}: accepted are classes of two or more images; one has {culprits}")
     held = []
     for label, positions in by_class(labels).items():
         rows = positions.tolist()
-        if len(rows) < 2:
-            raise UsageError(f"--val_split {fraction}: class number {label} has one image, none can be held out")
         held += ordered(rows, label, seed)[-min(max(round(fraction * len(rows)), 1), len(rows) - 1) :]
     held = np.array(sorted(held), dtype="int64")
     return np.setdiff1d(np.arange(len(labels)), held), held

@@ -11,14 +11,18 @@ import csv
 import hashlib
 import itertools
 import json
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.interpolation import TITLES, Loss
 from evaluation.metrics import METRICS
-from reproduction.values import boolean, entries, mapping, numbers, options, text
+from reproduction.values import boolean, entries, mapping, numbers, options, shown, text
 from utils.errors import UsageError
+
+LARGEST = 2**18  # characters of a recipe; those in recipes/ have a few thousand
+MOST_RUNS = 100_000
 
 _ENTRY = ("title", "published", "options")
 _KEYS = {
@@ -110,16 +114,9 @@ def load(path: str | Path) -> Recipe:
     Raises:
         UsageError: the file is missing, is not YAML, or holds an invalid value.
     """
-    import yaml  # not for a usage error or the help
 
     path = Path(path)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)  # every value stays text
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; a recipe is a file like recipes/demo.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {error}") from None
-    content = mapping(content, str(path), _TOP)
+    content = mapping(_read(path), str(path), _TOP)
     sections = {name: entries(content.get(name), f"{path}: {name}", keys) for name, keys in _KEYS.items()}
     for name, section in sections.items():
         if not section and name != "scores":
@@ -129,7 +126,7 @@ def load(path: str | Path) -> Recipe:
         title=text(content.get("title", path.stem), f"{path}: title"),
         note=" ".join(text(content.get("note", ""), f"{path}: note").split()),
         seeds=numbers(content.get("seeds", ["0"]), f"{path}: seeds"),
-        threads=numbers([content["threads"]], f"{path}: threads")[0] if "threads" in content else None,
+        threads=numbers([content["threads"]], f"{path}: threads", 1, 1024)[0] if "threads" in content else None,
         options=options(content.get("options"), f"{path}: options"),
         published={},
         ranked=boolean(content.get("ranked", "false"), f"{path}: ranked"),
@@ -141,8 +138,28 @@ def load(path: str | Path) -> Recipe:
     return recipe
 
 
+def _read(path: Path) -> object:
+    import yaml  # not for a usage error or the help
+
+    try:
+        with open(path, encoding="utf-8-sig") as file:  # Windows' editors begin it with a byte-order mark
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise UsageError(f"{path}: accepted are recipes of up to {LARGEST} characters")
+        return yaml.load(content, yaml.BaseLoader)  # every value stays text
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; a recipe is a file like recipes/demo.yaml") from None
+    except RecursionError:
+        raise UsageError(f"{path}: its values are nested too deeply for a recipe") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not YAML: {error}") from None
+
+
 def _check(recipe: Recipe) -> None:
-    """Check the references between the sections of a recipe."""
+    """Check the size of a recipe and the references between its sections."""
+    runs = math.prod(len(axis) for axis in recipe.axes.values()) * len(recipe.seeds)
+    if runs > MOST_RUNS:
+        raise UsageError(f"{recipe.path}: {runs} runs; accepted are up to {MOST_RUNS}")
     for key, entry in recipe.datasets.items():
         if ("folder" in entry) == ("embedded" in entry):
             raise UsageError(f"{recipe.path}: datasets: {key}: give either its folder or `embedded: true`")
@@ -165,10 +182,10 @@ def _check(recipe: Recipe) -> None:
         )
     known = _measurable(recipe.scores)
     for key, entry in recipe.measures.items():
-        numbers([entry.get("digits", "2")], f"{recipe.path}: measures: {key}: digits")
+        numbers([entry.get("digits", "2")], f"{recipe.path}: measures: {key}: digits", high=12)
         if entry.get("from") not in known:
             raise UsageError(
-                f"{recipe.path}: measures: {key}: from: {entry.get('from')}: accepted are {', '.join(known)}"
+                f"{recipe.path}: measures: {key}: from: {shown(entry.get('from'))}: accepted are {', '.join(known)}"
             )
 
 
@@ -185,13 +202,11 @@ def _measurable(scores: dict[str, dict]) -> list[str]:
 def _read_published(recipe: Recipe, value: object) -> dict[tuple[Cell, str], tuple[str, str]]:
     """Return the published number and its deviation as text, by cell and measure."""
     where = f"{recipe.path}: published"
-    value = mapping(value, where, ("file", *Cell._fields))
+    value = {
+        key: text(entry, f"{where}: {key}") for key, entry in mapping(value, where, ("file", *Cell._fields)).items()
+    }
     path = recipe.path.parent / value.get("file", "")
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise UsageError(f"{where}: {path}: {error.strerror}") from None
+    rows = _rows(path, where)
     wanted = {axis: column for axis, column in value.items() if axis != "file"}
     published = {}
     for cell in recipe.cells():
@@ -206,7 +221,30 @@ def _read_published(recipe: Recipe, value: object) -> dict[tuple[Cell, str], tup
             absent = [column for column in (*names, mean, deviation) if column and column not in there]
             if absent:
                 raise UsageError(f"{where}: {path}: no column {absent[0]}; there are {', '.join(there)}")
-            matches = [row for row in rows if all(row[column] == text for column, text in names.items())]
+            matches = [row for row in rows if all(row[column] == name for column, name in names.items())]
             if mean and len(matches) == 1:
-                published[cell, measure] = (matches[0][mean], matches[0][deviation] if deviation else "")
+                pair = (matches[0][mean], matches[0][deviation] if deviation else "")
+                _check_numbers(pair, f"{where}: {path}: {' '.join(cell)}")
+                published[cell, measure] = pair
     return published
+
+
+def _rows(path: Path, where: str) -> list[dict[str, str]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file, restkey="", restval=""))
+    except OSError as error:
+        raise UsageError(f"{where}: {path}: {error.strerror}") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UsageError(f"{where}: {path} is not a CSV table in UTF-8: {error}") from None
+    return rows
+
+
+def _check_numbers(texts: tuple[str, ...], where: str) -> None:
+    for entry in filter(None, texts):
+        try:
+            finite = math.isfinite(float(entry))
+        except ValueError:
+            finite = False
+        if not finite:
+            raise UsageError(f"{where}: {shown(entry)}: accepted are finite numbers")

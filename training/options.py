@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import typing
-from collections.abc import Callable, Iterable
 from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,12 @@ from checkpoints.pretrained import check_choice
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
 from training import embedded
-from utils.commandline import Parser, number, switch
+from utils.commandline import SEED, Parser, number, shortened, switch
 from utils.errors import UsageError
 from utils.precision import MODES
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
-PERCENT, FRACTION, GPU, SEED = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1), number(int, 0)
+PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1)
 SWITCH = object()  # a flag without a value
 AUTO = "auto"
 
@@ -150,7 +149,7 @@ class Options:
             accepts = _accepts(*arguments[option])[0] if option in arguments else _FLAGS.get(option, SWITCH)
             accepts = accepts.metadata["accepts"] if isinstance(accepts, Field) else accepts
             bare = option in _FLAGS and _FLAGS[option].metadata["bare"] and not text
-            given[option] = True if accepts is SWITCH or bare else _converted(option, text, accepts)
+            given[option] = True if bare else _converted(option, text, accepts)
         return cls.of(given)
 
     def to_dict(self) -> dict[str, Any]:
@@ -214,8 +213,10 @@ def parse(argv: list[str]) -> Options:
     first.add_argument("--regularizer", default=regularizers.DEFAULT)
     name = first.parse_known_args(argv)[0].regularizer
     given, unknown = _parser(name).parse_known_args(argv)
-    for flag in unknown:
-        _refuse(flag.split("=")[0].removeprefix("--"), name)
+    for word in unknown:
+        if not word.startswith("--"):
+            raise UsageError(f"unexpected {shortened(word)!r}: every value follows its --flag; --help lists the flags")
+        _refuse(word.split("=")[0].removeprefix("--"), name)
     return Options.of(vars(given))
 
 
@@ -255,13 +256,19 @@ def _accepts(parameter: Any, hint: type) -> tuple[Any, str | None]:
     """Return what the hyper-parameter of a method accepts, and its value in the help."""
     if typing.get_origin(hint) is typing.Literal:
         return typing.get_args(hint), None
-    return switch if hint is bool else hint, {bool: "BOOL", int: "N", float: "X"}.get(hint, "TEXT")
+    return {bool: switch, int: number(int)}.get(hint, hint), {bool: "BOOL", int: "N", float: "X"}.get(hint, "TEXT")
 
 
-def _converted(name: str, text: str, accepts: Iterable[str] | Callable[[str], Any]) -> Any:
+def _converted(name: str, text: str, accepts: Any) -> Any:
+    if accepts is SWITCH:
+        return True
+    if not text:
+        raise UsageError(f"argument --{name}: expected one argument")
     if isinstance(accepts, (tuple, dict)):
         if text not in accepts:
-            raise UsageError(f"argument --{name}: invalid choice: {text!r} (choose from {', '.join(accepts)})")
+            raise UsageError(
+                f"argument --{name}: invalid choice: {shortened(text)!r} (choose from {', '.join(accepts)})"
+            )
         return text
     try:
         return accepts(text)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 from tqdm import tqdm
+
+from utils import streams
+from utils.signals import terminating
 
 
 class Failure(Exception):
@@ -63,6 +69,21 @@ def names(items: Iterable[object], limit: int = 5) -> str:
     return shown if len(items) <= limit else f"{shown} and {len(items) - limit} more"
 
 
+def distinguishable(items: Iterable[str]) -> list[str]:
+    """Return `items` as text, those that look like another one with their unusual characters as escapes.
+
+    Composed and decomposed letters look alike, as do blanks and characters that are not printed.
+    """
+    items, looks = list(items), defaultdict(set)
+    for item in items:
+        looks[_look(item)].add(item)
+    return [ascii(item) if len(looks[_look(item)]) > 1 else item for item in items]
+
+
+def _look(text: str) -> str:
+    return "".join(letter for letter in unicodedata.normalize("NFKC", text) if letter.isprintable() and letter != " ")
+
+
 def warn(text: str) -> None:
     """Print one line of warning on stderr, above the progress bar if there is one; a closed stream is ignored."""
     if sys.stderr is not None:  # None: the process was started without one
@@ -74,25 +95,39 @@ def warn(text: str) -> None:
 def run(main: Callable[[], object]) -> None:
     """Call `main` and exit: with its result if that is an int, with the result's `exit_code` if it has one, else 0.
 
-    A failure is printed as one line and exits with the failure's code; any other exception keeps its trace.
+    A failure is printed as one line and exits with the failure's code, a SIGTERM or SIGHUP likewise; any other
+    exception keeps its trace. Standard output that nobody reads any more is dropped; output that could not be written
+    for another reason, as on a full disk, turns an exit code of 0 into 5 at the end.
     """
-    try:
-        result = main()
-        code = result if isinstance(result, int) else getattr(result, "exit_code", 0)
-    except Failure as failure:
-        code = _report(failure, failure.exit_code, failure.label)
-    except KeyboardInterrupt:
-        code = _report("at once; what was saved before is kept", 130, "interrupted")
-    except MemoryError as failure:
-        code = _report(f"out of memory: {failure}", DeviceError.exit_code)
-    except OSError as failure:
-        if failure.errno is None:  # not from the system: a library raised it
-            raise
-        code = _report(f"cannot use {failure.filename or 'a file'}: {failure.strerror}", DeviceError.exit_code)
+    streams.protect()
+    with terminating():
+        code = _outcome(main)
+    lost = streams.failure()
+    if lost is not None and code == 0:
+        code = _report(f"standard output is incomplete: {lost.strerror}", DeviceError.exit_code)
     sys.exit(code)
 
 
+def _outcome(main: Callable[[], object]) -> int:
+    try:
+        result = main()
+        return result if isinstance(result, int) else getattr(result, "exit_code", 0)
+    except Failure as failure:
+        return _report(failure, failure.exit_code, failure.label)
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        return _report("at once; what was saved before is kept", 128 + number, "interrupted")
+    except MemoryError as failure:
+        return _report(f"out of memory: {failure}", DeviceError.exit_code)
+    except OSError as failure:
+        if failure.errno is None:  # not from the system: a library raised it
+            raise
+        return _report(f"cannot use {failure.filename or 'a file'}: {failure.strerror}", DeviceError.exit_code)
+
+
 def _report(message: object, code: int, label: str = "error") -> int:
+    if sys.stdout is not None:
+        sys.stdout.flush()  # so that the line comes last
     print(f"{label}: {_one_line(message)}", file=sys.stderr, flush=True)
     return code
 

@@ -1,12 +1,49 @@
-"""Stop a run between two steps, not within one."""
+"""Stop a process by a signal: between two steps of a run, or at once where there is no run."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
+from collections.abc import Iterator
+
+# a closed terminal sends SIGHUP, which Windows does not have
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal that ends the process, as Ctrl-C does: no `except Exception` catches it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextlib.contextmanager
+def terminating() -> Iterator[None]:
+    """Raise `Terminated` at the first SIGTERM or SIGHUP within the block; later ones are ignored while it ends.
+
+    An ignored SIGHUP stays ignored, for `nohup` asks for that. Outside of the main thread nothing changes.
+    """
+    numbers = _heeded(ENDING) if threading.current_thread() is threading.main_thread() else []
+
+    def end(number: int, _frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Terminated(number)
+
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Stop:
-    """Context manager that records SIGINT and SIGTERM; a second SIGINT raises KeyboardInterrupt.
+    """Context manager that records SIGINT, SIGTERM and SIGHUP; a second SIGINT raises KeyboardInterrupt.
+
+    An ignored SIGHUP stays ignored.
 
     Attributes:
         signal: number of the last signal, None before the first.
@@ -16,7 +53,7 @@ class Stop:
         self.signal: int | None = None
 
     def __enter__(self) -> Stop:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._note) for number in _heeded((signal.SIGINT, *ENDING))}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -27,3 +64,8 @@ class Stop:
         if self.signal == signal.SIGINT and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
+
+
+def _heeded(numbers: tuple[int, ...]) -> list[int]:
+    hangup = getattr(signal, "SIGHUP", None)
+    return [number for number in numbers if number != hangup or signal.getsignal(number) != signal.SIG_IGN]

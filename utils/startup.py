@@ -9,7 +9,7 @@ import os
 import warnings
 import zlib  # noqa: F401  before paddle: PaddlePaddle 2.6 brings another one, which later imports would get
 
-from utils import processor
+from utils import processor, streams
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -18,8 +18,11 @@ def configure() -> None:
     """Use all cores and their fast path, keep freed memory, and import paddle without its warnings.
 
     Call it before paddle is imported: `import paddle` sets OMP_NUM_THREADS to 1 unless it is set. Several processes on
-    one machine (`paddle.distributed.launch`) share the cores.
+    one machine (`paddle.distributed.launch`) share the cores. A notebook's own matplotlib backend, which it leaves in
+    the environment, is not for processes outside of it, and every picture here is drawn into a file.
     """
+    streams.protect()
+    os.environ["MPLBACKEND"] = "agg"
     if "OMP_NUM_THREADS" not in os.environ:
         processes = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
