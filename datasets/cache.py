@@ -157,7 +157,8 @@ def fingerprint(images: ImageFolder, preprocess: Preprocess) -> str:
     Raises:
         DataError: a file was removed after the folder was scanned.
     """
-    value = hashlib.sha256(f"{FORMAT} {preprocess.resize_size} {preprocess.keep_aspect}".encode())
+    kernel = "" if preprocess.interpolation == "bilinear" else f" {preprocess.interpolation}"  # older caches stay
+    value = hashlib.sha256(f"{FORMAT} {preprocess.resize_size} {preprocess.keep_aspect}{kernel}".encode())
     for path in images.paths:
         try:
             stat = os.stat(os.path.join(images.root, path))

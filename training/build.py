@@ -10,9 +10,10 @@ from typing import Any
 from paddle import nn
 
 import regularizers
-from checkpoints.pretrained import Source, load_source
+from checkpoints.pretrained import Source, read_weights
 from datasets.cache import fingerprint
 from datasets.loader import Dataset
+from datasets.preprocess import ORDINARY
 from models import build as build_network
 from models.heads import reset_head
 from models.parameters import copy_backbone
@@ -32,7 +33,7 @@ class Run:
         options: its options.
         train: the training images.
         skipped: a line for each image that was left out because it cannot be read.
-        source: origin, sha256 and number of classes of the pretrained weights; None without.
+        source: origin, sha256, number of classes and, if any, variant of the pretrained weights; None without.
         model: the network that is fine-tuned, in training mode.
         regularizer: the method, prepared.
         optimizer: of all that both train.
@@ -72,9 +73,10 @@ def build(options: Options, train: Dataset, skipped: list[str], ranks: Ranks = S
         WeightsError: the pretrained weights are absent, damaged or do not fit.
     """
     seed_layers(options.seed)
-    model = build_network(options.model_arch, len(train.class_names))
+    weights = None if options.pretrained == "none" else read_weights(options.pretrained, options.model_arch)
+    model = build_network(options.model_arch, len(train.class_names), weights.variant if weights else "")
     reset_head(model.head, generator(options.seed, "head", 0), options.head_init)
-    source = None if options.pretrained == "none" else load_source(options.pretrained, options.model_arch)
+    source = weights.network() if weights else None
     if source:
         copy_backbone(source.network, model)
     model.train()
@@ -94,6 +96,8 @@ def build(options: Options, train: Dataset, skipped: list[str], ranks: Ranks = S
         accum=options.accum,
     )
     about = {"origin": source.origin, "sha256": source.sha256, "classes": source.num_classes} if source else None
+    if source and source.variant:
+        about["variant"] = source.variant
     return Run(options, train, skipped, about, model, regularizer, optimizer, ranks, Meter(ranks))
 
 
@@ -101,7 +105,10 @@ def _setup(
     options: Options, train: Dataset, ranks: Ranks, precision: Precision, model: nn.Layer, source: Source | None
 ) -> regularizers.Setup:
     files = fingerprint(train.store.images.select(train.positions), train.store.preprocess)
+    preprocess = train.store.preprocess
     weights = source.sha256 if source else "none"
+    if (preprocess.mean, preprocess.std) != (ORDINARY.mean, ORDINARY.std):  # else the name of an older file stays
+        weights += f" {preprocess.mean} {preprocess.std}"
     return regularizers.Setup(
         model=model,
         source=source.network if source else None,

@@ -72,7 +72,8 @@ def test_the_evaluation_transform_equals_paddle_vision(tmp_path, keep_aspect):
 
 def test_normalise_is_the_same_wherever_it_is_done():
     crops = np.random.default_rng(1).integers(0, 256, (5, 7, 7, 3), dtype="uint8")
-    here, there = loader._normalised_here(crops), loader._normalised_there(crops)
+    settings = loader.scale_and_shift(MEAN, STD)
+    here, there = loader._normalised_here(crops, *settings), loader._normalised_there(crops, *settings)
     assert here.dtype == there.dtype == paddle.float32
     np.testing.assert_array_equal(here.numpy(), there.numpy())
 
@@ -80,7 +81,7 @@ def test_normalise_is_the_same_wherever_it_is_done():
 def test_normalise_against_numpy():
     crops = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype="uint8")
     expected = ((crops / 255.0 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
-    result = normalise(crops)
+    result = normalise(crops, Preprocess())
     assert list(result.shape) == [2, 3, 5, 4]
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-6)
 
