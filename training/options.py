@@ -55,7 +55,7 @@ class Options:
     train_dir: str = _data(None, str, "folder of class folders (./dataset/train)")
     eval_dir: str = _data(None, str, "the same classes, scored while training (./dataset/test)")
     image_size: int = _data(224, COUNT, "side of the square the network sees")
-    resize_size: int = _data(None, COUNT, "side images are resized to first (256/224 of image_size, or the architecture's)")
+    resize_size: int = _data(None, COUNT, "side images are resized to first (256/224 of image_size for most networks)")
     keep_aspect: bool = _data(False, SWITCH, "resize the shorter side only")
     sample_rate: int | None = _data(None, PERCENT, "train on a part of the images", "PCT")
     sample_classes: str | None = _data(None, str, "train on a part of the classes", "N|PCT%")
