@@ -86,6 +86,20 @@ def test_normalise_against_numpy():
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-6)
 
 
+def test_normalise_takes_mean_and_deviation_from_the_preprocessing():
+    crops = np.array([0, 255], dtype="uint8").reshape(1, 1, 2, 1).repeat(3, axis=3)
+    result = normalise(crops, Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.25)))
+    np.testing.assert_allclose(result.numpy()[0, :, 0], [[-1, 1], [-1, 1], [-2, 2]], atol=1e-6)
+
+
+def test_the_ordinary_constants_keep_their_bits():
+    scale, shift = loader.scale_and_shift(MEAN, STD)
+    np.testing.assert_array_equal(scale, (1 / (255 * np.array(STD, dtype="float32"))).reshape(3, 1, 1))
+    expected = (np.array(MEAN, dtype="float32") / np.array(STD, dtype="float32")).reshape(3, 1, 1)
+    np.testing.assert_array_equal(shift, expected)
+    assert scale.dtype == shift.dtype == np.float32
+
+
 def test_a_failure_in_the_thread_is_raised_here(tmp_path):
     root = write_folder(tmp_path, count=2)
     (root / "cat" / "000.png").write_bytes(b"broken")
