@@ -13,6 +13,7 @@ from utils import startup
 if __name__ == "__main__":
     startup.configure()  # before paddle is imported
 
+from checkpoints.pretrained import trained_with
 from datasets import splits
 from datasets.batch import Batch
 from datasets.check import check_data
@@ -48,7 +49,7 @@ def run(options: Options) -> Summary | None:
         if options.embedded:
             print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
             embedded.prepare(options.cache_dir, -1 if where == "cpu" else options.gpu, train=not options.dry_run)
-        train, evaluation = splits.scan_folders(options)
+        train, evaluation = splits.scan_folders(options, trained_with(options.pretrained, options.model_arch))
     for line in splits.unusual(train, evaluation) if ranks.first else ():
         errors.warn(line)
     with contextlib.closing(open_log(options, ranks)) as log:
@@ -120,7 +121,7 @@ def report(run: Run, log: RunLog, done: int, batch: Batch) -> None:
     means, accuracy = run.meter.means()
     with run.watch.exclude():
         log.training(done, run.optimizer.last_lr, means, accuracy, run.images_per_second(done))
-        log.mixed(done, batch, run.train.class_names)
+        log.mixed(done, batch, run.train.class_names, run.train.store.preprocess)
 
 
 def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int) -> Scores:

@@ -31,6 +31,7 @@ import regularizers
 from benchmarks import in_turns, seconds, show, write_json
 from datasets.batch import Batch
 from datasets.loader import normalise
+from datasets.preprocess import Preprocess
 from models import ARCHITECTURES, build
 from models.parameters import copy_backbone
 from models.stages import stage_ends
@@ -108,7 +109,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
 
 def random_images(count: int, size: int) -> paddle.Tensor:
     """Return noise, normalised, float32 [count, 3, size, size]."""
-    return normalise(np.random.default_rng(SEED).integers(0, 256, (count, size, size, 3), dtype="uint8"))
+    crops = np.random.default_rng(SEED).integers(0, 256, (count, size, size, 3), dtype="uint8")
+    return normalise(crops, Preprocess())
 
 
 def random_source(arch: str) -> paddle.nn.Layer:

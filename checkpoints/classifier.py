@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from checkpoints import checkpoint
-from checkpoints.pretrained import head_width, state_of
+from checkpoints.pretrained import head_width, state_of, variant_of
 from datasets.preprocess import Preprocess
 from models import Network, build
 from models.parameters import freeze
@@ -24,7 +24,7 @@ class Classifier:
         arch: its architecture.
         class_names: in the order of its outputs; None in the reference's checkpoints, which have none.
         width: the number of its outputs.
-        preprocess: how its images were resized.
+        preprocess: how its images were resized and normalised.
         sampled: whether its classes are a sample of those of its training folder.
         batch_size_eval: how many images were scored at a time while it was trained; None when unknown.
     """
@@ -59,7 +59,7 @@ class Classifier:
         preprocess = _preprocess(content, image_size, path)
         try:
             state = state_of({**content, "arch": arch}, arch, path)
-            network = build(arch, head_width(state, arch, path))
+            network = build(arch, head_width(state, arch, path), variant_of(content, arch, path))
             checkpoint.load_exactly(network, state, path)
         except WeightsError as failure:
             hint = "" if written else f"; the file does not name its architecture: --model_arch is {arch}"

@@ -8,7 +8,7 @@ from typing import Callable
 
 import numpy as np
 
-from datasets.preprocess import Preprocess
+from datasets.preprocess import INTERPOLATIONS, Preprocess
 from models import ARCHITECTURES
 from utils.errors import WeightsError
 
@@ -45,6 +45,10 @@ def _integer(low: int, high: int = _LARGEST) -> tuple[Callable[[object], bool], 
 
 def _number(value: object) -> bool:
     return type(value) in (int, float) and -_LARGEST < value < _LARGEST
+
+
+def _triple(value: object) -> bool:
+    return type(value) in (list, tuple) and len(value) == 3 and all(map(_number, value))
 
 
 def _plain(value: object) -> bool:
@@ -99,7 +103,16 @@ _NETWORK: Rules = {
     "preprocess.image_size": _integer(1, _MAX_SIDE),
     "preprocess.resize_size": _integer(1, _MAX_SIDE),
     "preprocess.keep_aspect": (lambda value: type(value) is bool, "True or False"),
-    "preprocess": (_preprocess, "image_size, resize_size (not smaller than image_size) and keep_aspect"),
+    "preprocess.mean": (_triple, "three finite numbers"),
+    "preprocess.std": (lambda value: _triple(value) and min(value) > 0, "three finite numbers above 0"),
+    "preprocess.interpolation": (
+        lambda value: type(value) is str and value in INTERPOLATIONS,
+        ", ".join(INTERPOLATIONS),
+    ),
+    "preprocess": (
+        _preprocess,
+        "image_size, resize_size (not smaller than image_size), keep_aspect, mean, std and interpolation",
+    ),
     "options.batch_size_eval": _integer(1),
 }
 # may be absent or None

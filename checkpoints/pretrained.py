@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from paddle import nn
 
-from checkpoints import conversion, formats
+from checkpoints import conversion, entries, formats, published
 from checkpoints.checkpoint import load_exactly
 from checkpoints.conversion import bare
 from checkpoints.download import fetch
 from checkpoints.entries import label, shown
+from checkpoints.published import HAPI, OFFICIAL
 from checkpoints.torchfile import unwrapped
-from models import ARCHITECTURES, HEAD_NAMES, build, efficientnet
+from models import ARCHITECTURES, HEAD_NAMES, PretrainedWith, build
+from models.network import IMAGENET
 from models.parameters import freeze
-from utils.errors import UsageError, WeightsError, names, warn
+from utils.errors import UsageError, WeightsError, names
 from utils.files import digest
 
-HAPI = "https://paddle-hapi.bj.bcebos.com/models/"
-# PaddlePaddle's own files: name under HAPI and md5
-OFFICIAL = {
-    "resnet18": ("resnet18.pdparams", "cf548f46534aa3560945be4b95cd11c4"),
-    "resnet34": ("resnet34.pdparams", "8d2275cf8706028345f78ac0e1d31969"),
-    "resnet50": ("resnet50.pdparams", "ca6f485ee1ab0492d38f323885b0ad80"),
-    "resnet101": ("resnet101.pdparams", "02f35f034ca3858e1e54d4036443c92d"),
-    "resnet152": ("resnet152.pdparams", "7ad16a2f1e7333859ff986138630fd7a"),
-    "resnext50_32x4d": ("resnext50_32x4d.pdparams", "dc47483169be7d6f018fcbb7baf8775d"),
-    "resnext50_64x4d": ("resnext50_64x4d.pdparams", "063d4b483e12b06388529450ad7576db"),
-    "resnext101_32x4d": ("resnext101_32x4d.pdparams", "967b090039f9de2c8d06fe994fb9095f"),
-    "resnext101_64x4d": ("resnext101_64x4d.pdparams", "98e04e7ca616a066699230d769d03008"),
-    "resnext152_32x4d": ("resnext152_32x4d.pdparams", "18ff0beee21f2efc99c4b31786107121"),
-    "resnext152_64x4d": ("resnext152_64x4d.pdparams", "77c4af00ca42c405fa7f841841959379"),
-    "wide_resnet50_2": ("wide_resnet50_2.pdparams", "0282f804d73debdab289bd9fea3fa6dc"),
-    "wide_resnet101_2": ("wide_resnet101_2.pdparams", "d4360a2d23657f059216f5d5a1a9ac93"),
-    "mobilenet_v2": ("mobilenet_v2_x1.0.pdparams", "0340af0a901346c8d46f4529882fb63d"),
-}
-PLACES365 = (
-    "http://places2.csail.mit.edu/models_places365/resnet50_places365.pth.tar",
-    "46529c86902bd0cfb0ea562a30b2850c28d2620d96282b3db9c318e1d774f6c5",
-)
+_PREPROCESS = ("mean", "std", "interpolation")
 
 
 @dataclass(frozen=True)
@@ -50,15 +31,39 @@ class Source:
 
     Attributes:
         network: frozen, in eval mode, with the head it was trained with.
-        origin: the option's value: "imagenet", "places365" or a path.
+        origin: the option's value: "imagenet", "imagenet_v2", "places365" or a path.
         sha256: of the file.
         num_classes: outputs of its head.
+        variant: the edition of the architecture that it is, a key of its `variants`; "" for the architecture's own.
     """
 
     network: nn.Layer
     origin: str
     sha256: str
     num_classes: int
+    variant: str = ""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights, read: arrays under our names. The attributes are those of `Source`."""
+
+    state: dict[str, np.ndarray]
+    path: Path
+    arch: str
+    origin: str
+    num_classes: int
+    variant: str
+
+    def network(self) -> Source:
+        """Build the network and load it exactly.
+
+        Raises:
+            WeightsError: the weights do not fit by name and shape.
+        """
+        network = build(self.arch, self.num_classes, self.variant)
+        load_exactly(network, self.state, self.path)
+        return Source(freeze(network), self.origin, digest(self.path), self.num_classes, self.variant)
 
 
 def cache_dir() -> Path:
@@ -82,32 +87,60 @@ def check_choice(pretrained: str, arch: str) -> None:
 
     Raises:
         UsageError: naming what there is.
-        WeightsError: the file does not exist.
+        WeightsError: the file does not exist, or the package that has it is not installed.
     """
-    if pretrained == "imagenet" and arch not in OFFICIAL:
-        raise UsageError(
-            f"--pretrained imagenet: PaddlePaddle has no file for --model_arch {arch}; there are files for "
-            f"{', '.join(OFFICIAL)}; give a weight file or none"
-        )
-    if pretrained == "places365" and arch != "resnet50":
-        raise UsageError(f"--pretrained places365: is a resnet50, --model_arch is {arch}")
-    if pretrained not in ("imagenet", "places365", "none") and not os.path.isfile(pretrained):
-        raise WeightsError(f"--pretrained {pretrained}: no such file; accepted are imagenet, places365, none or a file")
+    if pretrained in published.NAMED:
+        there = published.architectures(pretrained)
+        if arch not in there:
+            raise UsageError(
+                f"--pretrained {pretrained}: no file for --model_arch {arch}; there are files for {', '.join(there)}; "
+                "give a weight file or none"
+            )
+        if pretrained == "imagenet" and arch in published.PACKAGES:
+            published.packaged(arch)
+    elif pretrained != "none" and not os.path.isfile(pretrained):
+        accepted = f"accepted are {', '.join(published.NAMED)}, none or a file"
+        raise WeightsError(f"--pretrained {pretrained}: no such file; {accepted}")
 
 
 def locate(pretrained: str, arch: str) -> Path:
-    """Return the weight file of `--pretrained`, fetched first when it is an official one that is not there yet.
+    """Return the weight file of `--pretrained`, fetched first when it is a published one that is not there yet.
 
     Raises:
         WeightsError: it cannot be fetched, or has a wrong sum; the message says which file to put where.
     """
-    if pretrained == "imagenet":
+    if pretrained == "imagenet" and arch in OFFICIAL:
         name, md5 = OFFICIAL[arch]
         return fetch(HAPI + name, cache_dir() / name, md5=md5)
-    if pretrained == "places365":
-        url, sha256 = PLACES365
-        return fetch(url, cache_dir() / Path(url).name, sha256=sha256)
+    if pretrained == "imagenet" and arch in published.PACKAGES:
+        path = published.packaged(arch)
+        print(f"--pretrained imagenet: {path}, of the package {published.PACKAGES[arch]}", flush=True)
+        return path
+    if pretrained in published.NAMED:
+        file = published.NAMED[pretrained][arch]
+        return fetch(file.url, cache_dir() / file.local_name, sha256=file.sha256)
     return Path(pretrained)
+
+
+def trained_with(pretrained: str, arch: str) -> PretrainedWith:
+    """Return how the images were prepared that the weights of `--pretrained` were trained with.
+
+    A checkpoint says so itself, of other files the names of the weights do.
+
+    Raises:
+        WeightsError: the file is damaged or refused, or it is left open which edition it is.
+    """
+    if pretrained == "none":
+        return IMAGENET
+    own = ARCHITECTURES[arch].trained_with()
+    if pretrained in published.NAMED or not os.path.isfile(pretrained):  # an absent file is reported where it is needed
+        return own
+    content, path = formats.read(pretrained), Path(pretrained)
+    written = content.get("preprocess") if isinstance(content.get("model"), dict) else None
+    if written is None:
+        return ARCHITECTURES[arch].trained_with(variant_of(content, arch, path))
+    entries.validate({"preprocess": written}, path)
+    return replace(IMAGENET, **{name: written[name] for name in _PREPROCESS if name in written})
 
 
 def load_source(pretrained: str, arch: str) -> Source:
@@ -116,12 +149,37 @@ def load_source(pretrained: str, arch: str) -> Source:
     Raises:
         WeightsError: the file is absent, damaged, refused, of another architecture, or does not fit by name and shape.
     """
+    return read_weights(pretrained, arch).network()
+
+
+def read_weights(pretrained: str, arch: str) -> Weights:
+    """Read the weights of `--pretrained` without building a network.
+
+    Raises:
+        WeightsError: the file is absent, damaged, refused, of another architecture, or has no head.
+    """
     path = locate(pretrained, arch)
-    state = read_state(path, arch)
-    classes = head_width(state, arch, path)
-    network = build(arch, classes)
-    load_exactly(network, state, path)
-    return Source(freeze(network), pretrained, digest(path), classes)
+    content = formats.read(path)
+    state = state_of(content, arch, path)
+    return Weights(state, path, arch, pretrained, head_width(state, arch, path), variant_of(content, arch, path))
+
+
+def variant_of(content: dict, arch: str, path: Path) -> str:
+    """Return the edition of `arch` in the `content` of the file `path`: a checkpoint records it, or the names tell.
+
+    Raises:
+        WeightsError: it is none of the architecture's, or left open.
+    """
+    if not isinstance(content.get("model"), dict):
+        return conversion.variant(unwrapped(content), arch, path)
+    source = content.get("source")
+    written = source.get("variant") if isinstance(source, dict) else None
+    if written is None:
+        return conversion.variant(content["model"], arch, path)
+    if type(written) is not str or written not in ARCHITECTURES[arch].variants:
+        accepted = ", ".join(ARCHITECTURES[arch].variants) or "none"
+        raise WeightsError(f"{path}: its entry source.variant is {shown(written)}; accepted with {arch}: {accepted}")
+    return written
 
 
 def head_width(state: dict[str, np.ndarray], arch: str, path: Path) -> int:
@@ -135,7 +193,7 @@ def head_width(state: dict[str, np.ndarray], arch: str, path: Path) -> int:
         present = names(map(label, state), 3)
         raise WeightsError(f"{path} does not fit {arch}: it has no matrix {weight}; its entries are {present}")
     features, classes = state[weight].shape
-    features = ARCHITECTURES[arch].features or features
+    features = ARCHITECTURES[arch].features or features or 1
     return max(1, min(classes, state[weight].size // features))  # for one that does not fit no larger head is built
 
 
@@ -162,6 +220,4 @@ def state_of(content: dict, arch: str, path: Path) -> dict[str, np.ndarray]:
         culprit = f"its entry {shown(foreign[0])}" if foreign else "it"
         raise WeightsError(f"{path}: not weights: {culprit} holds no array; accepted are arrays by name")
     content = {name: value for name, value in content.items() if not bare(name).startswith("aux_fc.")}
-    if arch in efficientnet.ARCHITECTURES and conversion.TORCHVISION in map(bare, content):
-        warn(f"{path}: torchvision's {arch} pads otherwise and has another epsilon")
     return conversion.to_ours(content, arch)

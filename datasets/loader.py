@@ -17,11 +17,8 @@ import paddle.nn.functional as F
 from datasets.augment import DEFAULT, augment, draw
 from datasets.batch import Batch
 from datasets.cache import StreamedImages
-from datasets.preprocess import MEAN, STD
+from datasets.preprocess import Preprocess
 from utils.rng import generator
-
-SCALE = (1 / (255 * np.array(STD, dtype="float32"))).reshape(3, 1, 1)
-SHIFT = (np.array(MEAN, dtype="float32") / np.array(STD, dtype="float32")).reshape(3, 1, 1)
 
 T = TypeVar("T")
 
@@ -71,7 +68,7 @@ class Dataset:
         chosen = np.arange(len(self))[shard]
         chunks = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
         for crops, index in ahead((self.centre_crops(index), index) for index in chunks):
-            yield normalise(crops), index
+            yield normalise(crops, self.store.preprocess), index
 
     def centre_crops(self, index: np.ndarray) -> np.ndarray:
         """Return the centre crops of the images at `index` of the set, uint8 [B, S, S, 3]."""
@@ -101,7 +98,7 @@ def training_batches(
     """
     for crops, index in ahead(_augmented(images, batch_size, seed, start, shard, augmentations)):
         targets = F.one_hot(paddle.to_tensor(images.labels[index]), len(images.class_names))
-        yield Batch(images=normalise(crops), targets=targets, index=paddle.to_tensor(index))
+        yield Batch(images=normalise(crops, images.store.preprocess), targets=targets, index=paddle.to_tensor(index))
 
 
 def _augmented(
@@ -142,23 +139,32 @@ def crop(pixels: list[np.ndarray], size: int) -> np.ndarray:
     return out
 
 
-def normalise(crops: np.ndarray) -> paddle.Tensor:
-    """Return uint8 [B, H, W, 3] as float32 [B, 3, H, W] on the device, ImageNet's mean and deviation removed."""
-    return _normalised_here(crops) if paddle.get_device() == "cpu" else _normalised_there(crops)
+def normalise(crops: np.ndarray, preprocess: Preprocess) -> paddle.Tensor:
+    """Return uint8 [B, H, W, 3] as float32 [B, 3, H, W] on the device, mean and deviation of `preprocess` removed."""
+    normalised = _normalised_here if paddle.get_device() == "cpu" else _normalised_there
+    return normalised(crops, *scale_and_shift(preprocess.mean, preprocess.std))
 
 
-def _normalised_here(crops: np.ndarray) -> paddle.Tensor:
+@functools.lru_cache
+def scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return s and t, float32 [3, 1, 1] each, with which s * pixel - t is the normalised pixel of 0 to 255."""
+    deviation = np.array(std, dtype="float32")
+    scale, shift = 1 / (255 * deviation), np.array(mean, dtype="float32") / deviation
+    return scale.reshape(3, 1, 1), shift.reshape(3, 1, 1)
+
+
+def _normalised_here(crops: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> paddle.Tensor:
     out = np.empty((len(crops), 3, *crops.shape[1:3]), dtype="float32")
     for image, result in zip(crops.transpose(0, 3, 1, 2), out):  # one by one they stay in the CPU's cache
         result[...] = image
-        result *= SCALE
-        result -= SHIFT
+        result *= scale
+        result -= shift
     return paddle.to_tensor(out)
 
 
-def _normalised_there(crops: np.ndarray) -> paddle.Tensor:
+def _normalised_there(crops: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> paddle.Tensor:
     images = paddle.to_tensor(crops).transpose([0, 3, 1, 2]).astype("float32")  # a quarter of the bytes to upload
-    return images * paddle.to_tensor(SCALE) - paddle.to_tensor(SHIFT)
+    return images * paddle.to_tensor(scale) - paddle.to_tensor(shift)
 
 
 def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:

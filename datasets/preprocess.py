@@ -9,25 +9,37 @@ import numpy as np
 from PIL import Image
 
 from datasets.decoder import opened, to_rgb
+from models.network import MEAN, STD
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in units of 1 = white
-STD = (0.229, 0.224, 0.225)
+__all__ = ["INTERPOLATIONS", "MEAN", "ORDINARY", "STD", "Preprocess", "decode", "size_after_resize"]
+
+INTERPOLATIONS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
 MOST_ELONGATED = 50  # longer over shorter side; resized with its aspect kept, an image takes memory in proportion to it
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The deterministic part of the transform.
+    """The deterministic part of the transform, and the normalisation.
 
     Attributes:
         image_size: side of the square that the network sees, in pixels.
         resize_size: side that an image is resized to before the crop, in pixels.
         keep_aspect: resize the shorter side to `resize_size` instead of both sides.
+        mean: of each channel, subtracted; in units of 1 = white.
+        std: of each channel, what it is divided by then.
+        interpolation: of the resize, a key of `INTERPOLATIONS`.
     """
 
     image_size: int = 224
     resize_size: int = 256
     keep_aspect: bool = False
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):  # a list in a checkpoint; it is a key of dictionaries
+            object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Return width and height after the resize; the longer side is truncated, as paddle.vision does.
@@ -49,8 +61,11 @@ class Preprocess:
         return asdict(self)
 
 
+ORDINARY = Preprocess()
+
+
 def decode(path: str | os.PathLike, preprocess: Preprocess) -> np.ndarray:
-    """Read one image as uint8 [H, W, 3] at its resized size, bilinear with Pillow.
+    """Read one image as uint8 [H, W, 3] at its resized size, by Pillow.
 
     Raises:
         DataError: the file is unreadable, truncated, not an image, so large that it may be a decompression bomb, or
@@ -59,7 +74,7 @@ def decode(path: str | os.PathLike, preprocess: Preprocess) -> np.ndarray:
     with opened(path) as image:
         resized = preprocess.resized(*image.size)
         rgb = to_rgb(image)
-        return np.asarray(rgb if rgb.size == resized else rgb.resize(resized, Image.BILINEAR))
+        return np.asarray(rgb if rgb.size == resized else rgb.resize(resized, INTERPOLATIONS[preprocess.interpolation]))
 
 
 def size_after_resize(path: str | os.PathLike, preprocess: Preprocess) -> tuple[int, int]:

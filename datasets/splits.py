@@ -14,6 +14,7 @@ from datasets.folder import ImageFolder, remarks, same_classes, scan
 from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from datasets.subsets import hold_out, subset
+from models.network import IMAGENET, PretrainedWith
 from utils.errors import DataError, UsageError, names
 
 
@@ -36,8 +37,12 @@ class DataOptions(Protocol):
     cache_dir: Path
 
 
-def scan_folders(options: DataOptions) -> tuple[Dataset, Dataset]:
+def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) -> tuple[Dataset, Dataset]:
     """Return the images for training and for evaluation, chosen and labelled; nothing is decoded yet.
+
+    Args:
+        options: of the run.
+        trained_with: how the images of its pretrained weights were prepared; these are prepared alike.
 
     Raises:
         DataError: a folder, a class or a list is missing or does not fit the others, or there is a single class.
@@ -56,7 +61,14 @@ def scan_folders(options: DataOptions) -> tuple[Dataset, Dataset]:
     )
     if len(class_names) == 1:
         raise UsageError(f"--sample_classes {options.sample_classes}: a single class; accepted are two or more")
-    preprocess = Preprocess(options.image_size, options.resize_size, options.keep_aspect)
+    preprocess = Preprocess(
+        image_size=options.image_size,
+        resize_size=options.resize_size,
+        keep_aspect=options.keep_aspect,
+        mean=trained_with.mean,
+        std=trained_with.std,
+        interpolation=trained_with.interpolation,
+    )
     store = store_of(folder, preprocess, options.cache, options.cache_dir)
     train = Dataset.of(store, class_names, chosen)
     if options.val_split is not None:

@@ -7,11 +7,11 @@ import io
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.preprocess import MEAN, STD
+from datasets.preprocess import ORDINARY, Preprocess
 from evaluation import figures
 from utils.files import replacing
 
@@ -65,9 +65,9 @@ class VisualLog:
 
         self._write(points)
 
-    def image(self, step: int, tag: str, images: np.ndarray, targets: np.ndarray, class_names: Sequence[str]) -> None:
-        """Write a panel of training images; arguments as of `panel`."""
-        self._write(lambda writer: writer.add_image(tag=tag, img=panel(images, targets, class_names), step=step))
+    def image(self, step: int, tag: str, *arguments: Any) -> None:
+        """Write a panel of training images; `arguments` are those of `panel`."""
+        self._write(lambda writer: writer.add_image(tag=tag, img=panel(*arguments), step=step))
 
     def options(self, options: dict[str, str | float], tags: list[str]) -> None:
         """Write the options that tell runs apart, and the tags of the curves that say how the run ended."""
@@ -88,18 +88,21 @@ class VisualLog:
             self._writer = None
 
 
-def panel(images: np.ndarray, targets: np.ndarray, class_names: Sequence[str]) -> np.ndarray:
+def panel(
+    images: np.ndarray, targets: np.ndarray, class_names: Sequence[str], preprocess: Preprocess = ORDINARY
+) -> np.ndarray:
     """Draw the first images of a batch, each below the classes of its target and their shares.
 
     Args:
         images: normalised, [B, 3, H, W].
         targets: a distribution over the classes for each image, [B, K].
         class_names: the K names.
+        preprocess: how the images were normalised.
 
     Returns:
         uint8 [height, width, 3].
     """
-    pictures = images[:SHOWN].transpose(0, 2, 3, 1) * STD + MEAN
+    pictures = images[:SHOWN].transpose(0, 2, 3, 1) * preprocess.std + preprocess.mean
     with figures.canvas((8, 4.5), 100) as figure:
         every = list(figure.subplots(2, SHOWN // 2).flat)
         for axes in every:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from checkpoints.classifier import Classifier
 from datasets.loader import crop, normalise
-from datasets.preprocess import MEAN, STD, Preprocess, decode
+from datasets.preprocess import Preprocess, decode
 from evaluation.deployed import INPUT, compare, quiet, runner, timed
 from evaluation.prediction import class_names, image_files
 from utils.errors import DataError, WeightsError
@@ -113,12 +113,18 @@ def description(model: Classifier) -> dict:
     preprocess = model.preprocess
     names = class_names(model)
     resize = {"resize_short" if preprocess.keep_aspect else "size": preprocess.resize_size}
-    normalisation = {"scale": 1 / 255, "mean": list(MEAN), "std": list(STD), "order": "", "channel_num": 3}
+    normalisation = {
+        "scale": 1 / 255,
+        "mean": list(preprocess.mean),
+        "std": list(preprocess.std),
+        "order": "",
+        "channel_num": 3,
+    }
     return {
         "Global": {"model_name": PADDLEX_NAME},
         "PreProcess": {
             "transform_ops": [
-                {"ResizeImage": {**resize, "interpolation": "bilinear", "backend": "pil"}},
+                {"ResizeImage": {**resize, "interpolation": preprocess.interpolation, "backend": "pil"}},
                 {"CropImage": {"size": preprocess.image_size}},
                 {"NormalizeImage": normalisation},
                 {"ToCHWImage": None},
@@ -142,7 +148,7 @@ def comparison_images(preprocess: Preprocess, folder: str | None, count: int) ->
         files = sorted(image_files(folder, f"--images {folder}"))
         places = np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)
         pixels = [decode(files[place], preprocess) for place in places]
-    return normalise(crop(pixels, preprocess.image_size)).numpy()
+    return normalise(crop(pixels, preprocess.image_size), preprocess).numpy()
 
 
 def blurred(seed: int, size: int) -> np.ndarray:

@@ -160,7 +160,7 @@ class Interpolation:
         chunks = np.split(np.arange(len(first)), range(self.batch_size, len(first), self.batch_size))
         crops = ((self.images.centre_crops(np.concatenate([first[rows], second[rows]])), rows) for rows in chunks)
         for both, rows in ahead(crops):
-            at_first, at_second = normalise(both).chunk(2)
+            at_first, at_second = normalise(both, self.images.store.preprocess).chunk(2)
             share = paddle.to_tensor(ratio[rows].astype("float32")).reshape([-1, 1, 1, 1])
             yield share * at_first + (1 - share) * at_second, rows
 

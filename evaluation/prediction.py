@@ -122,7 +122,8 @@ def label(models: list[Classifier], images: Given, batch_size: int) -> tuple[lis
             for failure in failures:
                 tqdm.write(f"WARNING: {failure}", file=sys.stderr)
             if batch:
-                logits = [model.network(normalise(crops[model.preprocess])).logits.numpy() for model in models]
+                inputs = {each: normalise(pixels, each) for each, pixels in crops.items()}
+                logits = [model.network(inputs[model.preprocess]).logits.numpy() for model in models]
                 rows.append(np.mean([softmax(each.astype("float64")) for each in logits], axis=0))
                 paths += batch
             bar.update(len(batch) + len(failures))

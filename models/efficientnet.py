@@ -4,18 +4,20 @@ The network of the TensorFlow release and of lukemelas's port, whose names the s
 TensorFlow's SAME (at an even size a stride of 2 pads one less before than after), batch normalisation with epsilon
 1e-3 and momentum 0.99, swish, squeeze and excitation, drop-connect rising to 0.2. Weights named `tf_efficientnet_*`
 by timm belong to it; those of timm's and torchvision's `efficientnet_*` were trained with symmetric padding and
-epsilon 1e-5, and fit by shape alone.
+epsilon 1e-5: their edition is the variant "symmetric".
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
-from models.network import Architecture, Network
+from models.network import Architecture, Network, PretrainedWith, Variant
 from models.outputs import Outputs
 
 _DROP_CONNECT = 0.2
@@ -39,27 +41,59 @@ _FAMILY = {
 }
 
 
+@dataclass(frozen=True)
+class Style:
+    """What the editions of the network differ in, besides their size.
+
+    Attributes:
+        padding: "SAME" as in TensorFlow, or "symmetric".
+        epsilon: of batch normalisation.
+        momentum: of batch normalisation, the share of the old statistics.
+        activation: everywhere but in the gates.
+        squeezes: whether blocks have squeeze and excitation.
+        fixed_ends: whether stem, head and the depth of the first and last stage are those of B0.
+    """
+
+    padding: str = "SAME"
+    epsilon: float = 1e-3
+    momentum: float = 0.99
+    activation: Callable[[paddle.Tensor], paddle.Tensor] = F.swish
+    squeezes: bool = True
+    fixed_ends: bool = False
+
+    def conv(self, channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2D:
+        """Return a convolution without bias, padded in this style."""
+        # the release's; the framework's own counts all channels for a depthwise kernel, whose output then falls below
+        # the epsilon of the normalisation
+        normal = nn.initializer.Normal(std=math.sqrt(2 * groups / (kernel**2 * channels)))
+        padding = kernel // 2 if self.padding == "symmetric" else self.padding
+        return nn.Conv2D(
+            channels_in, channels, kernel, stride, padding, groups=groups, weight_attr=normal, bias_attr=False
+        )
+
+    def norm(self, channels: int) -> nn.BatchNorm2D:
+        """Return a batch normalisation."""
+        return nn.BatchNorm2D(channels, momentum=self.momentum, epsilon=self.epsilon)
+
+
+RELEASE = Style()
+
+
+def stage_repeats(depth: float, style: Style = RELEASE) -> list[int]:
+    """Return the number of blocks in each of the seven stages of a network of `depth` times B0's."""
+    counts = [math.ceil(stage[0] * depth) for stage in _STAGES]
+    return [_STAGES[0][0], *counts[1:-1], _STAGES[-1][0]] if style.fixed_ends else counts
+
+
 def repeats(arch: str) -> list[int]:
     """Return the number of blocks in each of the seven stages of `arch`."""
-    depth = _FAMILY[arch][1]
-    return [math.ceil(stage[0] * depth) for stage in _STAGES]
+    return stage_repeats(_FAMILY[arch][1])
 
 
 def round_channels(channels: float) -> int:
     """Return the multiple of 8 nearest to `channels`, or the next one where that loses more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
-
-
-def _conv(channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2D:
-    # the release's; the framework's own counts all channels for a depthwise kernel, whose output then falls below the
-    # epsilon of the normalisation
-    normal = nn.initializer.Normal(std=math.sqrt(2 * groups / (kernel**2 * channels)))
-    return nn.Conv2D(channels_in, channels, kernel, stride, "SAME", groups=groups, weight_attr=normal, bias_attr=False)
-
-
-def _norm(channels: int) -> nn.BatchNorm2D:
-    return nn.BatchNorm2D(channels, momentum=0.99, epsilon=1e-3)
 
 
 class MBConv(nn.Layer):
@@ -72,32 +106,44 @@ class MBConv(nn.Layer):
         stride: of the depthwise convolution.
         expansion: inner channels as a multiple of `channels_in`; 1 leaves the expanding convolution out.
         drop_rate: the probability, in training, that an image takes the skip alone.
+        style: the edition of the network.
     """
 
     def __init__(
-        self, channels_in: int, channels: int, kernel: int, stride: int, expansion: int, drop_rate: float = 0.0
+        self,
+        channels_in: int,
+        channels: int,
+        kernel: int,
+        stride: int,
+        expansion: int,
+        drop_rate: float = 0.0,
+        style: Style = RELEASE,
     ) -> None:
         super().__init__()
+        self.style = style
         inner, squeezed = channels_in * expansion, max(1, channels_in // 4)
         self.expands = expansion != 1
         self.skips = stride == 1 and channels_in == channels
         self.drop_rate = drop_rate
         if self.expands:
-            self._expand_conv = _conv(channels_in, inner, 1)
-            self._bn0 = _norm(inner)
-        self._depthwise_conv = _conv(inner, inner, kernel, stride, groups=inner)
-        self._bn1 = _norm(inner)
-        self._se_reduce = nn.Conv2D(inner, squeezed, 1)
-        self._se_expand = nn.Conv2D(squeezed, inner, 1)
-        self._project_conv = _conv(inner, channels, 1)
-        self._bn2 = _norm(channels)
+            self._expand_conv = style.conv(channels_in, inner, 1)
+            self._bn0 = style.norm(inner)
+        self._depthwise_conv = style.conv(inner, inner, kernel, stride, groups=inner)
+        self._bn1 = style.norm(inner)
+        if style.squeezes:
+            self._se_reduce = nn.Conv2D(inner, squeezed, 1)
+            self._se_expand = nn.Conv2D(squeezed, inner, 1)
+        self._project_conv = style.conv(inner, channels, 1)
+        self._bn2 = style.norm(channels)
 
     def forward(self, inputs: paddle.Tensor) -> paddle.Tensor:
         """Map [B, channels_in, H, W] to [B, channels, ceil(H / stride), ceil(W / stride)]."""
-        x = F.swish(self._bn0(self._expand_conv(inputs))) if self.expands else inputs
-        x = F.swish(self._bn1(self._depthwise_conv(x)))
-        squeezed = F.swish(self._se_reduce(x.mean(axis=[2, 3], keepdim=True)))
-        x = F.sigmoid(self._se_expand(squeezed)) * x
+        activation = self.style.activation
+        x = activation(self._bn0(self._expand_conv(inputs))) if self.expands else inputs
+        x = activation(self._bn1(self._depthwise_conv(x)))
+        if self.style.squeezes:
+            squeezed = activation(self._se_reduce(x.mean(axis=[2, 3], keepdim=True)))
+            x = F.sigmoid(self._se_expand(squeezed)) * x
         x = self._bn2(self._project_conv(x))
         if not self.skips:
             return x
@@ -118,42 +164,44 @@ class EfficientNet(Network, nn.Layer):
         depth: blocks as a multiple of B0's.
         dropout: the rate before the head.
         num_classes: outputs of the head.
+        style: the edition of the network.
     """
 
     head_name = "_fc"
 
-    def __init__(self, width: float, depth: float, dropout: float, num_classes: int) -> None:
+    def __init__(self, width: float, depth: float, dropout: float, num_classes: int, style: Style = RELEASE) -> None:
         super().__init__()
         blocks = [
             (kernel, stride if first else 1, expansion, round_channels(channels * width))
-            for count, kernel, stride, expansion, channels in _STAGES
-            for first in [True] + [False] * (math.ceil(count * depth) - 1)
+            for (_, kernel, stride, expansion, channels), count in zip(_STAGES, stage_repeats(depth, style))
+            for first in [True] + [False] * (count - 1)
         ]
-        channels = round_channels(32 * width)
-        self._conv_stem = _conv(3, channels, 3, stride=2)
-        self._bn0 = _norm(channels)
+        width_of_ends = 1.0 if style.fixed_ends else width
+        channels = round_channels(32 * width_of_ends)
+        self._conv_stem = style.conv(3, channels, 3, stride=2)
+        self._bn0 = style.norm(channels)
         self._blocks = nn.LayerList()
         for i, (kernel, stride, expansion, channels_out) in enumerate(blocks):
             drop_rate = _DROP_CONNECT * i / len(blocks)
-            self._blocks.append(MBConv(channels, channels_out, kernel, stride, expansion, drop_rate))
+            self._blocks.append(MBConv(channels, channels_out, kernel, stride, expansion, drop_rate, style))
             channels = channels_out
-        features = round_channels(_FEATURES * width)
-        self._conv_head = _conv(channels, features, 1)
-        self._bn1 = _norm(features)
+        features = round_channels(_FEATURES * width_of_ends)
+        self._conv_head = style.conv(channels, features, 1)
+        self._bn1 = style.norm(features)
         self._fc = nn.Linear(features, num_classes)
-        self.dropout = dropout
+        self.dropout, self.activation = dropout, style.activation
         strides = [stride for _, stride, _, _ in blocks]
         self._ends = [i for i, following in enumerate([*strides[1:], 2]) if following == 2]
 
     def forward(self, images: paddle.Tensor) -> Outputs:
         """Map normalised images [B, 3, H, W] to `Outputs`; in training, dropout draws from paddle's generator."""
-        x = F.swish(self._bn0(self._conv_stem(images)))
+        x = self.activation(self._bn0(self._conv_stem(images)))
         maps = []
         for i, block in enumerate(self._blocks):
             x = block(x)
             if i in self._ends:
                 maps.append(x)
-        features = F.swish(self._bn1(self._conv_head(x))).mean(axis=[2, 3])
+        features = self.activation(self._bn1(self._conv_head(x))).mean(axis=[2, 3])
         features = F.dropout(features, self.dropout, training=self.training)
         return Outputs(self._fc(features), features, tuple(maps))
 
@@ -162,12 +210,16 @@ class EfficientNet(Network, nn.Layer):
         return outputs.maps[-1].mean(axis=[2, 3])
 
 
+# timm's and torchvision's editions: padded alike on both sides, and resized with the bicubic kernel
+SYMMETRIC = Variant({"style": Style("symmetric", epsilon=1e-5, momentum=0.9)}, PretrainedWith(interpolation="bicubic"))
+
 ARCHITECTURES = {
     name: Architecture(
         EfficientNet,
         {"width": width, "depth": depth, "dropout": dropout},
         image_size,
         features=round_channels(_FEATURES * width),
+        variants={"symmetric": SYMMETRIC},
     )
     for name, (width, depth, dropout, image_size) in _FAMILY.items()
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import paddle
 from paddle import nn
 
 from models.outputs import Outputs
+
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, in units of 1 = white
+STD = (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)  # mean and deviation of images in [-1, 1]
 
 
 class Network:
@@ -35,6 +39,39 @@ class Network:
 
 
 @dataclass(frozen=True)
+class PretrainedWith:
+    """How the images were prepared that published weights were trained with.
+
+    Attributes:
+        mean: of each channel, in units of 1 = white.
+        std: the deviation of each channel, likewise.
+        interpolation: "bilinear" or "bicubic".
+        crop_share: the side of the crop over the side of the resized image.
+    """
+
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+    interpolation: str = "bilinear"
+    crop_share: float = 224 / 256
+
+
+IMAGENET = PretrainedWith()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Another project's edition of an architecture, with the same shapes but other settings.
+
+    Attributes:
+        arguments: of the constructor, in place of the architecture's.
+        pretrained_with: how the images of its weights were prepared.
+    """
+
+    arguments: dict
+    pretrained_with: PretrainedWith
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A constructor: called with a number of classes, it returns the network.
 
@@ -43,12 +80,23 @@ class Architecture:
         arguments: of its constructor, besides `num_classes`.
         image_size: side of the images that it was published with, in pixels.
         features: inputs of its head, which bound the classes that a file of weights can have.
+        smallest: side of the smallest images that it can process, in pixels.
+        pretrained_with: how the images of its published weights were prepared.
+        variants: the editions of other projects by name; weights record the one that they belong to.
     """
 
     network: type[Network]
     arguments: dict
     image_size: int = 224
     features: int | None = None
+    smallest: int = 1
+    pretrained_with: PretrainedWith = IMAGENET
+    variants: dict[str, Variant] = field(default_factory=dict)
 
-    def __call__(self, num_classes: int) -> Network:
-        return self.network(**self.arguments, num_classes=num_classes)
+    def __call__(self, num_classes: int, variant: str = "") -> Network:
+        settings = self.variants[variant].arguments if variant else {}
+        return self.network(**{**self.arguments, **settings}, num_classes=num_classes)
+
+    def trained_with(self, variant: str = "") -> PretrainedWith:
+        """Return how the images were prepared of the weights of `variant`, or of the architecture's own."""
+        return self.variants[variant].pretrained_with if variant else self.pretrained_with

@@ -296,8 +296,8 @@ SPOIL = {
 def test_an_image_that_is_spoiled_after_the_scan(work, capsys, monkeypatch, how, split, cache, aspect):
     scan_folders = splits.scan_folders
 
-    def spoiled(options):
-        found = scan_folders(options)
+    def spoiled(*arguments):
+        found = scan_folders(*arguments)
         SPOIL[how](work / "dataset" / split / "emu" / "001.png")
         return found
 

@@ -10,8 +10,9 @@ from typing import Any
 from paddle import nn
 
 import regularizers
-from checkpoints.pretrained import Source, load_source
+from checkpoints.pretrained import Source, read_weights
 from datasets.loader import Dataset
+from datasets.preprocess import ORDINARY
 from models import build as build_network
 from models.heads import reset_head
 from models.parameters import copy_backbone
@@ -32,7 +33,7 @@ class Run:
         train: the training images.
         skipped: a line for each image that was left out because it cannot be read.
         images: sha256 of the "train" and "evaluation" images, names and bytes.
-        source: origin, sha256 and number of classes of the pretrained weights; None without.
+        source: origin, sha256, number of classes and, if any, variant of the pretrained weights; None without.
         model: the network that is fine-tuned, in training mode.
         regularizer: the method, prepared.
         optimizer: of all that both train.
@@ -76,9 +77,10 @@ def build(
         WeightsError: the pretrained weights are absent, damaged or do not fit.
     """
     seed_layers(options.seed)
-    model = build_network(options.model_arch, len(train.class_names))
+    weights = None if options.pretrained == "none" else read_weights(options.pretrained, options.model_arch)
+    model = build_network(options.model_arch, len(train.class_names), weights.variant if weights else "")
     reset_head(model.head, generator(options.seed, "head", 0), options.head_init)
-    source = None if options.pretrained == "none" else load_source(options.pretrained, options.model_arch)
+    source = weights.network() if weights else None
     if source:
         copy_backbone(source.network, model)
     model.train()
@@ -98,6 +100,8 @@ def build(
         accum=options.accum,
     )
     about = {"origin": source.origin, "sha256": source.sha256, "classes": source.num_classes} if source else None
+    if source and source.variant:
+        about["variant"] = source.variant
     return Run(options, train, skipped, images, about, model, regularizer, optimizer, ranks, Meter(ranks))
 
 
@@ -105,7 +109,10 @@ def _setup(
     options: Options, train: Dataset, ranks: Ranks, precision: Precision, model: nn.Layer, source: Source | None
 ) -> regularizers.Setup:
     files = train.store.fingerprint(train.positions.tolist())
+    preprocess = train.store.preprocess
     weights = source.sha256 if source else "none"
+    if (preprocess.mean, preprocess.std) != (ORDINARY.mean, ORDINARY.std):  # else the name of an older file stays
+        weights += f" {preprocess.mean} {preprocess.std}"
     return regularizers.Setup(
         model=model,
         source=source.network if source else None,

@@ -64,7 +64,7 @@ class Options:
     train_dir: str = _data(None, str, "folder of class folders (./dataset/train)")
     eval_dir: str = _data(None, str, "the same classes, scored while training (./dataset/test)")
     image_size: int = _data(224, COUNT, "side of the square the network sees")
-    resize_size: int = _data(None, COUNT, "side images are resized to first (256/224 of image_size)")
+    resize_size: int = _data(None, COUNT, "side images are resized to first (256/224 of image_size for most networks)")
     keep_aspect: bool = _data(False, SWITCH, "resize the shorter side only")
     sample_rate: int | None = _data(None, PERCENT, "train on a part of the images", "PCT")
     sample_classes: str | None = _data(None, str, "train on a part of the classes", "N|PCT%")
@@ -91,7 +91,7 @@ class Options:
     dry_run: bool = _run(False, SWITCH, "check the options and the folders, train nothing", affects=False)
 
     model_arch: str = _training("resnet50", ARCHITECTURES, ", ".join(ARCHITECTURES), "ARCH")
-    pretrained: str = _training("imagenet", str, "imagenet, places365, none, or a weight file")
+    pretrained: str = _training("imagenet", str, "imagenet, imagenet_v2, places365, none, or a weight file")
     regularizer: str = _training(regularizers.DEFAULT, str,
                                  f"the method, or several as in a+b: {', '.join(regularizers.REGULARIZERS)}")
     max_iters: int = _training(9000, COUNT, "updates")
@@ -170,7 +170,7 @@ class Options:
         default("train_dir", "./dataset/train")
         default("eval_dir", "./dataset/test")
         default("name", Path(self.train_dir).resolve().parent.name.lstrip(".") or "run")
-        default("resize_size", round(self.image_size * 256 / 224))
+        default("resize_size", round(self.image_size / ARCHITECTURES[self.model_arch].pretrained_with.crop_share))
         default("lr_drop", int(2 * (self.max_iters + 1000) / 3))
         default("save_frequency", self.eval_frequency)
         default("run", f"{self.name}_{self.regularizer}")
@@ -182,6 +182,9 @@ class Options:
             raise UsageError(f"--name {self.name}: a name, not a path")
         if self.resize_size < self.image_size:
             raise UsageError(f"--resize_size {self.resize_size} is smaller than --image_size {self.image_size}")
+        smallest = ARCHITECTURES[self.model_arch].smallest
+        if self.image_size < smallest:
+            raise UsageError(f"--image_size {self.image_size}: accepted with {self.model_arch} is {smallest} or more")
         needs = regularizers.create(self.regularizer, **self.method).requirements()
         method = f"--regularizer {self.regularizer}"
         if self.max_iters < needs.steps[0]:

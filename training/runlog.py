@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from datasets import splits
 from datasets.batch import Batch
+from datasets.preprocess import ORDINARY, Preprocess
 from evaluation import curves, metrics
 from evaluation.error_analysis import csv_text
 from evaluation.scores import Scores
@@ -140,18 +141,19 @@ class RunLog:
         curves.draw(self.path(".png"), self.run, self.rows)
         self._visual.scalars(step, metrics.curve_points(scores.values))
 
-    def mixed(self, step: int, batch: Batch, classes: Sequence[str]) -> None:
+    def mixed(self, step: int, batch: Batch, classes: Sequence[str], preprocess: Preprocess = ORDINARY) -> None:
         """Show the first batch with mixed images that it is given, with their labels; no other one.
 
         Args:
             step: updates made.
             batch: what the last one of them trained on.
             classes: the names of the classes.
+            preprocess: how its images were normalised.
         """
         if batch.mix is None or self._shown:
             return
         images, targets = batch.images.numpy(), batch.targets.numpy()
-        self._visual.image(step, "train/mixed", images, targets, classes)
+        self._visual.image(step, "train/mixed", images, targets, classes, preprocess)
         self._shown = True
 
     def summary(self, summary: Summary) -> None:

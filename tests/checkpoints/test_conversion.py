@@ -8,7 +8,7 @@ import pytest
 
 from checkpoints import conversion
 from checkpoints.checkpoint import load_exactly
-from models import efficientnet, mobilenet, resnet
+from models import build, efficientnet, mobilenet, resnet
 from tests.models.random_weights import random_weights
 from utils.errors import WeightsError
 
@@ -205,3 +205,59 @@ def test_torch_computes_the_same_resnet50(resnet50):
     network.eval()
     got = network(paddle.to_tensor(images)).logits.numpy()
     assert np.abs(got - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("arch", ["convnext_tiny", "vit_small_patch16_224"])
+@pytest.mark.parametrize("torch", [True, False])
+def test_without_batch_normalisation_the_mlp_tells_the_layout(arch, torch):
+    """Square matrices too: a projection of attention has no form of its own."""
+    ours = {
+        name: array for name, array in random_weights(build(arch, 5)).items() if "blocks.0" in name or "fc." in name
+    }
+    foreign = {
+        ("head.fc" if arch.startswith("conv") else "head") + name[2:] if name.startswith("fc.") else name: (
+            array.T if torch and array.ndim == 2 else array
+        )
+        for name, array in ours.items()
+    }
+    converted = conversion.to_ours(foreign, arch)
+    assert converted.keys() == ours.keys()
+    assert all(np.array_equal(converted[name], array) for name, array in ours.items())
+
+
+def test_resnet_vd_loads_from_paddleclas():
+    ours = random_weights(build("resnet18_vd", 5))
+    stem = {"conv1.0": "0.conv", "conv1.1": "0.bn", "conv1.3": "1.conv", "conv1.4": "1.bn", "conv1.6": "2.conv"}
+    block = {"conv1": "conv0.conv", "bn1": "conv0.bn", "conv2": "conv1.conv", "bn2": "conv1.bn"}
+    block |= {"downsample.1": "short.conv", "downsample.2": "short.bn"}
+    foreign = {}
+    for name, array in ours.items():
+        module, leaf = name.rsplit(".", 1)
+        place = re.match(r"layer(\d)\.(\d)\.(.*)", module)
+        if place:
+            module = f"blocks.{2 * int(place[1]) - 2 + int(place[2])}.{block[place[3]]}"
+        elif module != "fc":
+            module = f"stem.{stem.get(module, '2.bn')}"
+        foreign[f"{module}.{leaf}"] = array
+    converted = conversion.to_ours(foreign, "resnet18_vd")
+    assert converted.keys() == ours.keys()
+    assert all(converted[name] is array for name, array in ours.items())
+
+
+def test_convnext_loads_under_its_authors_names():
+    names = [
+        "downsample_layers.0.1.bias",
+        "downsample_layers.3.1.weight",
+        "stages.2.8.gamma",
+        "stages.2.8.pwconv2.bias",
+        "norm.weight",
+        "head.bias",
+    ]
+    assert list(conversion.renaming(names, "convnext_tiny").values()) == [
+        "stem.1.bias",
+        "stages.3.downsample.1.weight",
+        "stages.2.blocks.8.gamma",
+        "stages.2.blocks.8.mlp.fc2.bias",
+        "norm.weight",
+        "fc.bias",
+    ]

@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -12,6 +13,7 @@ import safetensors.numpy
 
 from checkpoints import checkpoint, formats, pretrained
 from checkpoints.classifier import Classifier
+from datasets.preprocess import MEAN, Preprocess
 from models import build
 from tests.pictures import write_folder
 from utils.errors import UsageError, WeightsError
@@ -106,13 +108,67 @@ def test_plain_weights_our_checkpoints_and_the_references_are_sources(tmp_path):
         assert all(np.array_equal(t.numpy(), state[key].numpy()) for key, t in source.network.state_dict().items())
 
 
-def test_torchvisions_efficientnet_is_another_network(tmp_path, capsys):
-    path = tmp_path / "b0.pdparams"
-    paddle.save({"features.0.0.weight": paddle.zeros([3])}, str(path))
-    assert list(pretrained.read_state(path, "efficientnet_b0")) == ["_conv_stem.weight"]
-    assert capsys.readouterr().err.startswith(f"WARNING: {path}: torchvision's efficientnet_b0")
-    pretrained.read_state(path, "mobilenet_v2")  # where the name is ours
-    assert capsys.readouterr().err == ""
+NAMES = {"torchvision": "features.0.0.weight", "timm": "conv_stem.weight", "lukemelas": "_conv_stem.weight"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "path", "variant"),
+    [
+        ("torchvision", "model.pdparams", "symmetric"),
+        ("lukemelas", "efficientnet-b0.pth", ""),
+        ("timm", "tf_efficientnet_b0.pth", ""),
+        ("timm", "efficientnet_b0_ra.pth", "symmetric"),
+        ("timm", "efficientnet_models/tf_efficientnet_b0.aa_in1k/model.safetensors", ""),
+        ("timm", "models--timm--efficientnet_b0.ra_in1k/model.safetensors", "symmetric"),
+    ],
+)
+def test_names_and_path_tell_the_edition(origin, path, variant):
+    content = {NAMES[origin]: np.zeros([3])}
+    assert pretrained.variant_of(content, "efficientnet_b0", Path(path)) == variant
+    prefixed = {f"module.{name}": array for name, array in content.items()}
+    assert pretrained.variant_of({"model": prefixed}, "efficientnet_b0", Path(path)) == variant
+    assert pretrained.variant_of(content, "mobilenet_v2", Path(path)) == ""  # where the name is ours
+
+
+def test_an_edition_that_is_left_open_is_refused():
+    with pytest.raises(WeightsError, match="model.safetensors: timm's tf_efficientnet_b0 and efficientnet_b0 have the"):
+        pretrained.variant_of({NAMES["timm"]: np.zeros([3])}, "efficientnet_b0", Path("model.safetensors"))
+
+
+def test_another_edition_is_built_with_its_settings_and_recorded(tmp_path):
+    state = build("efficientnet_b0", 3, "symmetric").state_dict()
+    path = tmp_path / "own.pdparams"
+    written = {"image_size": 32, "resize_size": 37, "mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}
+    content = {"model": state, "arch": "efficientnet_b0", "source": {"variant": "symmetric"}, "preprocess": written}
+    paddle.save(content, str(path))
+    source = pretrained.load_source(str(path), "efficientnet_b0")
+    assert source.variant == "symmetric"
+    assert source.network._bn0._epsilon == 1e-5
+    handed_on = pretrained.trained_with(str(path), "efficientnet_b0")
+    assert (*handed_on.mean, *handed_on.std) == (0.4, 0.5, 0.6, 0.1, 0.2, 0.3)
+    assert handed_on.interpolation == "bilinear"
+    classifier = Classifier.load(path)
+    assert classifier.network._bn0._epsilon == 1e-5
+    assert classifier.preprocess == Preprocess(32, 37, False, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
+    paddle.save({**content, "source": {"variant": "odd"}}, str(path))
+    with pytest.raises(WeightsError, match=r"source\.variant is 'odd'; accepted with efficientnet_b0: symmetric"):
+        pretrained.load_source(str(path), "efficientnet_b0")
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "mean", "interpolation"),
+    [
+        ("none", "efficientnet_lite0", MEAN, "bilinear"),
+        ("imagenet", "efficientnet_lite0", (0.5, 0.5, 0.5), "bicubic"),
+        ("imagenet", "resnet50", MEAN, "bilinear"),
+        ("places365", "resnet50", MEAN, "bilinear"),
+        ("imagenet", "vit_small_patch16_224", (0.5, 0.5, 0.5), "bicubic"),
+        ("imagenet", "deit_small_patch16_224", MEAN, "bicubic"),
+    ],
+)
+def test_named_weights_know_their_images(name, arch, mean, interpolation):
+    found = pretrained.trained_with(name, arch)
+    assert (found.mean, found.interpolation) == (mean, interpolation)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +309,7 @@ def test_no_network_is_larger_than_the_head_in_its_file(tmp_path, monkeypatch, s
 def test_choices_are_checked_before_anything_is_loaded(tmp_path):
     with pytest.raises(UsageError, match="no file for --model_arch resnet20; there are files for resnet18"):
         pretrained.check_choice("imagenet", "resnet20")
-    with pytest.raises(UsageError, match="is a resnet50"):
+    with pytest.raises(UsageError, match="no file for --model_arch resnet18; there are files for resnet50"):
         pretrained.check_choice("places365", "resnet18")
     with pytest.raises(WeightsError, match="no such file"):
         pretrained.check_choice(str(write_folder(tmp_path / "folder")), "resnet8")

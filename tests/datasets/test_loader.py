@@ -73,7 +73,8 @@ def test_the_evaluation_transform_equals_paddle_vision(tmp_path, keep_aspect):
 
 def test_normalise_is_the_same_wherever_it_is_done():
     crops = np.random.default_rng(1).integers(0, 256, (5, 7, 7, 3), dtype="uint8")
-    here, there = loader._normalised_here(crops), loader._normalised_there(crops)
+    settings = loader.scale_and_shift(MEAN, STD)
+    here, there = loader._normalised_here(crops, *settings), loader._normalised_there(crops, *settings)
     assert here.dtype == there.dtype == paddle.float32
     np.testing.assert_array_equal(here.numpy(), there.numpy())
 
@@ -81,9 +82,23 @@ def test_normalise_is_the_same_wherever_it_is_done():
 def test_normalise_against_numpy():
     crops = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype="uint8")
     expected = ((crops / 255.0 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
-    result = normalise(crops)
+    result = normalise(crops, Preprocess())
     assert list(result.shape) == [2, 3, 5, 4]
     np.testing.assert_allclose(result.numpy(), expected, atol=1e-6)
+
+
+def test_normalise_takes_mean_and_deviation_from_the_preprocessing():
+    crops = np.array([0, 255], dtype="uint8").reshape(1, 1, 2, 1).repeat(3, axis=3)
+    result = normalise(crops, Preprocess(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.25)))
+    np.testing.assert_allclose(result.numpy()[0, :, 0], [[-1, 1], [-1, 1], [-2, 2]], atol=1e-6)
+
+
+def test_the_ordinary_constants_keep_their_bits():
+    scale, shift = loader.scale_and_shift(MEAN, STD)
+    np.testing.assert_array_equal(scale, (1 / (255 * np.array(STD, dtype="float32"))).reshape(3, 1, 1))
+    expected = (np.array(MEAN, dtype="float32") / np.array(STD, dtype="float32")).reshape(3, 1, 1)
+    np.testing.assert_array_equal(shift, expected)
+    assert scale.dtype == shift.dtype == np.float32
 
 
 def test_a_failure_in_the_thread_is_raised_here(tmp_path):

@@ -85,3 +85,18 @@ def test_a_named_pipe_is_refused_and_not_waited_for(keep_aspect, tmp_path):
     if keep_aspect:
         with pytest.raises(DataError, match="pipe.jpg: a named pipe"):
             size_after_resize(tmp_path / "pipe.jpg", preprocess)
+
+
+def test_the_kernel_of_the_resize_is_the_given_one(tmp_path):
+    image = picture(0, 1, (50, 36))
+    image.save(tmp_path / "a.png")
+    bicubic = decode(tmp_path / "a.png", Preprocess(32, 37, interpolation="bicubic"))
+    np.testing.assert_array_equal(bicubic, np.asarray(image.convert("RGB").resize((37, 37), Image.BICUBIC)))
+    assert not np.array_equal(bicubic, decode(tmp_path / "a.png", Preprocess(32, 37)))
+
+
+def test_an_entry_of_three_keys_has_the_ordinary_normalisation():
+    old = Preprocess(**{"image_size": 32, "resize_size": 37, "keep_aspect": True})
+    assert old == Preprocess(32, 37, True, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear")
+    assert Preprocess(**{**old.to_dict(), "mean": list(old.mean)}) == old
+    assert hash(Preprocess(mean=[0, 0, 0])) == hash(Preprocess(mean=(0, 0, 0)))

@@ -60,9 +60,12 @@ def test_the_backbone_is_copied_and_the_head_is_not():
 
 def test_each_architecture_knows_its_stages_and_its_images():
     sizes = {name: architecture.image_size for name, architecture in ARCHITECTURES.items()}
-    small = {"resnet8": 32, "resnet14": 32, "resnet20": 32, "efficientnet_b4": 380}
-    assert sizes == {**dict.fromkeys(ARCHITECTURES, 224), **small}
-    assert set(ARCHITECTURES) - set(STAGED) == {"mobilenet_v2", "efficientnet_b0", "efficientnet_b4"}
+    others = {"resnet8": 32, "resnet14": 32, "resnet20": 32, "efficientnet_b4": 380}
+    others |= {"efficientnet_lite1": 240, "efficientnet_lite2": 260}
+    assert sizes == {**dict.fromkeys(ARCHITECTURES, 224), **others}
+    unstaged = {"mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "convnext_tiny"}
+    unstaged |= {"efficientnet_b0", "efficientnet_b4", *(f"efficientnet_lite{n}" for n in range(3))}
+    assert set(ARCHITECTURES) - set(STAGED) == unstaged | {"vit_small_patch16_224", "deit_small_patch16_224"}
 
 
 @pytest.mark.parametrize(

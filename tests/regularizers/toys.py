@@ -45,13 +45,15 @@ def toy_images(count=24, classes=4, side=16, seed=0) -> ToyImages:
     )
 
 
-def toy_setup(tmp_path=Path("."), classes=4, source_classes=10, arch="resnet8", steps=20, seed=0, **images) -> Setup:
+def toy_setup(
+    tmp_path=Path("."), classes=4, source_classes=10, arch="resnet8", steps=20, seed=0, side=16, **images
+) -> Setup:
     """Return a student with a pretrained backbone, its source, and images."""
     paddle.seed(7)
     source = build(arch, source_classes)
     source.train()
     for _ in range(3):  # statistics that are not 0 and 1
-        source(paddle.randn([8, 3, 16, 16]) * 2 + 0.5)
+        source(paddle.randn([8, 3, side, side]) * 2 + 0.5)
     freeze(source)
     model = build(arch, classes)
     copy_backbone(source, model)
@@ -59,7 +61,7 @@ def toy_setup(tmp_path=Path("."), classes=4, source_classes=10, arch="resnet8", 
     return Setup(
         model=model,
         source=source,
-        train=toy_images(classes=classes, seed=seed, **images),
+        train=toy_images(classes=classes, seed=seed, side=side, **images),
         total_steps=steps,
         batch_size=8,
         seed=seed,

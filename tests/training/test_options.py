@@ -140,7 +140,10 @@ def test_without_data_the_embedded_task_is_meant(folder):
         ("--name a/b", "a name, not a path"),
         ("--pretrained none", "needs a pretrained network"),
         ("--model_arch resnet8", "no file for --model_arch resnet8"),
-        ("--pretrained places365 --model_arch resnet18", "is a resnet50"),
+        (
+            "--pretrained places365 --model_arch resnet18",
+            "no file for --model_arch resnet18; there are files for resnet50",
+        ),
         ("--sample_rate 0", "from 1 to 100"),
         ("--lr", "expected one argument"),
     ],
