@@ -1,9 +1,10 @@
-"""Tar archives and folders, read without trusting the names in them."""
+"""Tar archives, Debian packages and folders, read without trusting the names in them."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import lzma
 import os
 import posixpath
 import tarfile
@@ -17,13 +18,14 @@ from tqdm import tqdm
 from datasets.folder import files_below
 from utils.errors import DataError
 
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 _BLOCK = 1 << 20
+_PACKAGE = b"!<arch>\n"
 
 
 @contextlib.contextmanager
 def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
-    """Open a .tar or .tar.gz file and yield an iterator over its regular files, (name, content), in their order.
+    """Open a .tar, .tar.gz or .deb file and yield an iterator over its regular files, (name, content), in their order.
 
     Nothing is unpacked under its name in the archive: the caller decides where its content goes.
 
@@ -32,12 +34,15 @@ def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
             member is absolute, leads out of the archive's folder, links out of it, or is a device or a pipe.
     """
     with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
+        start = file.read(len(_PACKAGE))
+        zipped = start[:2] == b"\x1f\x8b"
         file.seek(0)
         size = os.path.getsize(path)
         with tqdm.wrapattr(file, "read", size, desc=path.name, disable=None, leave=False) as counted:
             content = gzip.GzipFile(fileobj=counted, mode="rb") if zipped else counted
             try:
+                if start == _PACKAGE:
+                    content = _data_of_package(path, counted)
                 with _open(path, content) as tar:
                     yield _files(path, tar)
                 while zipped and content.read(_BLOCK):  # the checksum is at the very end
@@ -46,11 +51,24 @@ def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
                 raise DataError(f"{path} is damaged or truncated: {error}") from None
 
 
+def _data_of_package(path: Path, file: IO[bytes]) -> IO[bytes]:
+    """Return data.tar of a Debian package, an ar archive: 60 bytes with name and size stand before each member."""
+    file.read(len(_PACKAGE))
+    while (header := file.read(60)) and header[48:58].strip().isdigit():
+        if header.startswith(b"data.tar.xz"):
+            return lzma.open(file)
+        size = int(header[48:58])
+        file.read(size + size % 2)
+    raise DataError(f"{path}: no data.tar.xz in it; accepted is the folder that `dpkg -x` unpacks it in, too")
+
+
 def _open(path: Path, content: IO[bytes]) -> tarfile.TarFile:
     try:
         return tarfile.open(fileobj=content, mode="r|", bufsize=_BLOCK, encoding="utf-8", errors="surrogateescape")
     except tarfile.ReadError:
-        raise DataError(f"{path} is not a tar archive; accepted are .tar, .tar.gz and the unpacked folder") from None
+        raise DataError(
+            f"{path} is not a tar archive; accepted are .tar, .tar.gz, .deb and the unpacked folder"
+        ) from None
 
 
 def _files(path: Path, tar: tarfile.TarFile) -> Iterator[tuple[str, IO[bytes]]]:
