@@ -58,7 +58,7 @@ def _data_of_package(path: Path, file: IO[bytes]) -> IO[bytes]:
         if header.startswith(b"data.tar.xz"):
             return lzma.open(file)
         size = int(header[48:58])
-        file.read(size + size % 2)
+        file.seek(size + size % 2, os.SEEK_CUR)
     raise DataError(f"{path}: no data.tar.xz in it; accepted is the folder that `dpkg -x` unpacks it in, too")
 
 
