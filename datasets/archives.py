@@ -1,9 +1,10 @@
-"""Tar archives and folders, read without trusting the names in them."""
+"""Tar archives, Debian packages and folders, read without trusting the names in them."""
 
 from __future__ import annotations
 
 import contextlib
 import gzip
+import lzma
 import os
 import posixpath
 import tarfile
@@ -17,9 +18,10 @@ from tqdm import tqdm
 from datasets.folder import files_below
 from utils.errors import DataError
 
-_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
+_DAMAGE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError)
 _LET_THROUGH = (*_DAMAGE, OSError, DataError, MemoryError)
 _BLOCK = 1 << 20
+_PACKAGE = b"!<arch>\n"
 _LONGEST_HEADER = 1 << 14  # bytes of a long name or of pax records, which tarfile reads into memory
 _LEAST_CONTENT, _MOST_RATIO = 1 << 28, 20  # an archive of photographs is as large as its content
 _HEADERS = (
@@ -64,7 +66,7 @@ class _Limited:
 
 @contextlib.contextmanager
 def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
-    """Open a .tar or .tar.gz file and yield an iterator over its regular files, (name, content), in their order.
+    """Open a .tar, .tar.gz or .deb file and yield an iterator over its regular files, (name, content), in their order.
 
     Nothing is unpacked under its name in the archive: the caller decides where its content goes.
 
@@ -73,14 +75,15 @@ def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
             member is absolute, leads out of the archive's folder, links out of it, or is a device or a pipe.
     """
     with open(path, "rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
+        start = file.read(len(_PACKAGE))
+        zipped, packaged = start[:2] == b"\x1f\x8b", start == _PACKAGE
         file.seek(0)
         size = os.path.getsize(path)
         with tqdm.wrapattr(file, "read", size, desc=path.name, disable=None, leave=False) as counted:
-            most = max(_LEAST_CONTENT, _MOST_RATIO * size) if zipped else size
-            stream = gzip.GzipFile(fileobj=counted, mode="rb") if zipped else counted
-            content = _Limited(path, stream, most)
+            most = max(_LEAST_CONTENT, _MOST_RATIO * size) if zipped or packaged else size
             try:
+                stream = _data_of_package(path, counted) if packaged else counted
+                content = _Limited(path, gzip.GzipFile(fileobj=counted, mode="rb") if zipped else stream, most)
                 with _open(path, content) as tar:
                     yield _files(path, tar, most)
                 while zipped and content.read(_BLOCK):  # the checksum is at the very end
@@ -93,13 +96,25 @@ def _damaged(path: Path, error: Exception | str) -> DataError:
     return DataError(f"{path} is damaged or truncated: {error}")
 
 
+def _data_of_package(path: Path, file: IO[bytes]) -> IO[bytes]:
+    """Return data.tar of a Debian package, an ar archive: 60 bytes with name and size stand before each member."""
+    file.read(len(_PACKAGE))
+    while (header := file.read(60)) and header[48:58].strip().isdigit():
+        if header.startswith(b"data.tar.xz"):
+            return lzma.open(file)
+        size = int(header[48:58])
+        file.seek(size + size % 2, os.SEEK_CUR)
+    raise DataError(f"{path}: no data.tar.xz in it; accepted is the folder that `dpkg -x` unpacks it in, too")
+
+
 def _open(path: Path, content: _Limited) -> tarfile.TarFile:
     try:
         return tarfile.open(
             fileobj=content, mode="r|", bufsize=_BLOCK, encoding="utf-8", errors="surrogateescape", tarinfo=_Member
         )
     except tarfile.ReadError:
-        raise DataError(f"{path} is not a tar archive; accepted are .tar, .tar.gz and the unpacked folder") from None
+        accepted = ".tar, .tar.gz, .deb and the unpacked folder"
+        raise DataError(f"{path} is not a tar archive; accepted are {accepted}") from None
     except _LET_THROUGH:
         raise
     except Exception as error:  # tarfile raises exceptions of every kind on damaged headers

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 from tqdm import tqdm
 
@@ -69,6 +71,8 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
         if options.link:
             raise UsageError(f"--{flag} and --link: give one of them, a changed image is a new file")
         options.transform = DATA_SETS[options.data_set].transform
+    if options.link and DATA_SETS[options.data_set].write:
+        raise UsageError(f"--link: not for {options.data_set}, whose images are written anew")
     options.out = options.out or Path("dataset", options.data_set)
     return options
 
@@ -143,7 +147,7 @@ def _not_official(path: Path, reason: str) -> DataError:
 
 
 def _build(data_set: DataSet, partial: Path, options: argparse.Namespace, sums: dict[str, str]) -> dict:
-    tree = Tree(data_set, partial, options.unverified, options.transform.write if options.transform else save)
+    tree = Tree(data_set, partial, options.unverified, _write(data_set, options))
     _fill(data_set, tree, options)
     notes = list(tree.notes)
     if tree.left_out:
@@ -161,6 +165,10 @@ def _build(data_set: DataSet, partial: Path, options: argparse.Namespace, sums: 
     }
     write_record(partial, record)
     return record
+
+
+def _write(data_set: DataSet, options: argparse.Namespace) -> Callable[[IO[bytes], Path], None]:
+    return options.transform.write if options.transform else data_set.write or save
 
 
 def _fill(data_set: DataSet, tree: Tree, options: argparse.Namespace) -> None:
@@ -184,7 +192,7 @@ def _fill(data_set: DataSet, tree: Tree, options: argparse.Namespace) -> None:
         ready = [path for path in folders if (path / "train").is_dir() and (path / "test").is_dir()]
         mistake = "a folder with train/ and test/ needs no preparation" if ready else data_set.mistake
         raise DataError(f"{where}: no {missing} of {data_set.title}; {mistake}")
-    link = "copy" if options.transform else options.link or "hard"
+    link = "copy" if _write(data_set, options) is not save else options.link or "hard"
     for path, name in tqdm(loose.items(), desc="images", unit="file", disable=None if loose else True, leave=False):
         if lists[path] is None:
             tree.add_path(name, path, link)

@@ -1,4 +1,4 @@
-"""The five data sets of the paper in the form their authors publish them."""
+"""The five data sets of the paper in the form their authors publish them, and photographs from a Debian package."""
 
 from __future__ import annotations
 
@@ -7,5 +7,13 @@ from datasets.official.cars import CARS
 from datasets.official.cub import CUB
 from datasets.official.food import FOOD
 from datasets.official.indoor import INDOOR
+from datasets.official.stamps import STAMPS
 
-DATA_SETS = {"cub": CUB, "cars": CARS, "aircraft": AIRCRAFT, "indoor": INDOOR, "food": FOOD}
+DATA_SETS = {
+    "cub": CUB,
+    "cars": CARS,
+    "aircraft": AIRCRAFT,
+    "indoor": INDOOR,
+    "food": FOOD,
+    "stamps": STAMPS,
+}

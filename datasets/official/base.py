@@ -55,12 +55,16 @@ class Listing:
     Attributes:
         class_names: in the official order.
         places: image key to ("train" or "test", official class number from 1).
+        file_names: image key to its name in the class folder, where that is not the last part of the key.
+        sums: image key to the sha256 of its content, where one is on record.
         notes: one line per trap of these images, for the user.
     """
 
     def __init__(self, class_names: list[str], notes: tuple[str, ...] = ()):
         self.class_names, self.notes = class_names, notes
         self.places: dict[str, tuple[str, int]] = {}
+        self.file_names: dict[str, str] = {}
+        self.sums: dict[str, str] = {}
 
     def add(self, key: str, split: str, number: int, where: str) -> None:
         """Add one image from the list `where`.
@@ -83,7 +87,7 @@ class Listing:
         return Counts(len(self.class_names), sum(train), sum(test), *ranges)
 
     def targets(self) -> dict[str, str]:
-        """Return the path of each image by key: SPLIT/NUMBER.CLASS/NAME, with its original name.
+        """Return the path of each image by key: SPLIT/NUMBER.CLASS/NAME.
 
         Raises:
             DataError: two images of a class have the same name, or a file system accepts no such name.
@@ -91,7 +95,8 @@ class Listing:
         folders = [f"{i:03}.{name.replace('/', '-')}" for i, name in enumerate(self.class_names, 1)]
         targets, keys = {}, {}
         for key, (split, number) in self.places.items():
-            targets[key] = target = f"{split}/{folders[number - 1]}/{key.rsplit('/', 1)[-1]}"
+            file_name = self.file_names.get(key, key.rsplit("/", 1)[-1])
+            targets[key] = target = f"{split}/{folders[number - 1]}/{file_name}"
             if keys.setdefault(target, key) != key:
                 raise DataError(f"{key} and {keys[target]} would both be {target}")
             for name in target.split("/"):
@@ -112,7 +117,7 @@ class Layout:
     """The layout of a release.
 
     Attributes:
-        lists: its list files, each by the end of its path.
+        lists: its list files, each by the end of its path; none when this project lists the images.
         image: a regular expression for the end of an image's path; that end is the image's key.
         read: parses the contents of the lists, by name, into a `Listing`.
     """
@@ -155,6 +160,7 @@ class DataSet:
         layouts: the ways its releases are laid out.
         mistake: what usually went wrong when its lists are missing.
         transform: a change of its images that can be asked for.
+        write: writes the content of an image to a path, changed; None keeps images as they are.
     """
 
     title: str
@@ -163,6 +169,7 @@ class DataSet:
     layouts: tuple[Layout, ...]
     mistake: str
     transform: Transform | None = None
+    write: Callable[[IO[bytes], Path], None] | None = None
 
     def files(self) -> dict[str, File]:
         """Return the files of every release by name."""

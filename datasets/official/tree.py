@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import os
 import shutil
 import sys
@@ -35,7 +37,7 @@ class Tree:
     Args:
         data_set: the official data set.
         root: an empty folder.
-        unverified: accept other counts than the official ones, with a warning.
+        unverified: accept other counts than the official ones, with a warning, and images with other sums.
         write: writes the content of an image to a path.
     """
 
@@ -46,11 +48,13 @@ class Tree:
         self._lists: dict[str, bytes] = {}
         self._layout: Layout | None = None
         self._targets: dict[str, str] = {}
+        self._sums: dict[str, str] = {}
         self._waiting: list[tuple[str, Path]] = []
         self._placed: set[str] = set()
         self.counts: Counts | None = None
         self.notes: list[str] = []
         self.left_out = 0
+        self._read_lists()
 
     def add_list(self, name: str, content: IO[bytes], where: Path) -> None:
         """Add a list; read the lists once a layout is complete.
@@ -64,22 +68,19 @@ class Tree:
         if self._lists.setdefault(name, text) != text:
             raise DataError(f"{where}: its {name} differs from another one in --archive")
         if self._layout is None:
-            complete = (each for each in self._data_set.layouts if set(each.lists) <= set(self._lists))
-            self._layout = next(complete, None)
-            if self._layout is not None:
-                self._read_lists()
+            self._read_lists()
 
     def add_file(self, name: str, content: IO[bytes], where: Path) -> None:
         """Add a list or an image from an archive; ignore any other file.
 
         Raises:
-            DataError: as `add_list`, or there are two images of that name.
+            DataError: as `add_list`, or there are two images of that name, or one has another sum than is on record.
         """
         list_name = self._data_set.list_name(name)
         if list_name is not None:
             self.add_list(list_name, content, where)
         elif self._layout is not None:
-            self._place(name, lambda path: self._write(content, path))
+            self._place(name, lambda path: self._write_image(name, content, path))
         elif any(layout.key(name) for layout in self._data_set.layouts):
             waiting = self._root / _WAITING / str(len(self._waiting))
             waiting.parent.mkdir(exist_ok=True)
@@ -90,7 +91,7 @@ class Tree:
         """Add an image from a folder: a hard or symbolic link, or, with any other `link`, a written file.
 
         Raises:
-            DataError: there are two images of that name.
+            DataError: there are two images of that name, or a written one has another sum than is on record.
             UsageError: the file system cannot make a hard link to it.
         """
         source = Path(os.path.realpath(source))
@@ -99,7 +100,7 @@ class Tree:
         elif link == "symlink":
             self._place(name, lambda path: os.symlink(source, path))
         else:
-            self._place(name, lambda path: self._write_path(source, path))
+            self._place(name, lambda path: self._write_path(name, source, path))
 
     def missing_lists(self) -> str:
         """Return the missing lists of each layout as text; empty when one layout is complete."""
@@ -119,12 +120,18 @@ class Tree:
             raise DataError(f"{where}: {len(missing):,} listed images are missing: {names(missing)}")
 
     def _read_lists(self) -> None:
+        """Read the lists and place the waiting images, if the lists of a layout are complete."""
+        complete = (each for each in self._data_set.layouts if set(each.lists) <= set(self._lists))
+        self._layout = next(complete, None)
+        if self._layout is None:
+            return
         listing = self._layout.read(self._lists)
         self._targets, self.counts, self.notes = listing.targets(), listing.counts(), list(listing.notes)
+        self._sums = {} if self._unverified else listing.sums
         self._check_counts()
         self._check_case()
         for name, waiting in self._waiting:
-            if not self._place(name, lambda path, waiting=waiting: self._move(waiting, path)):
+            if not self._place(name, lambda path, name=name, waiting=waiting: self._move(name, waiting, path)):
                 waiting.unlink()
         if self._waiting:
             (self._root / _WAITING).rmdir()
@@ -159,16 +166,26 @@ class Tree:
         self._placed.add(key)
         return True
 
-    def _move(self, waiting: Path, path: Path) -> None:
+    def _move(self, name: str, waiting: Path, path: Path) -> None:
         if self._write is save:
             os.rename(waiting, path)
         else:
-            self._write_path(waiting, path)
+            self._write_path(name, waiting, path)
             waiting.unlink()
 
-    def _write_path(self, source: Path, path: Path) -> None:
+    def _write_path(self, name: str, source: Path, path: Path) -> None:
         with open(source, "rb") as content:
-            self._write(content, path)
+            self._write_image(name, content, path)
+
+    def _write_image(self, name: str, content: IO[bytes], path: Path) -> None:
+        wanted = self._sums.get(self._layout.key(name))
+        if wanted:
+            content = io.BytesIO(content.read())
+            found = hashlib.sha256(content.getbuffer()).hexdigest()
+            if found != wanted:
+                reason = f"its sha256 is {found} instead of {wanted}"
+                raise DataError(f"{name} is not the image of {self._data_set.title}: {reason}; --unverified accepts it")
+        self._write(content, path)
 
 
 def _hard_link(source: Path, path: Path) -> None:

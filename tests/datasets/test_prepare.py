@@ -33,6 +33,7 @@ OFFICIAL_COUNTS = {  # classes, train, test, least and most of a class in train 
     "aircraft": (100, 6667, 3333, (66, 67), (33, 34)),
     "indoor": (67, 5360, 1340, (77, 83), (17, 23)),
     "food": (101, 75750, 25250, (750, 750), (250, 250)),
+    "stamps": (22, 169, 131, (4, 13), (4, 10)),
 }
 
 
