@@ -75,7 +75,7 @@ class Identity:
         if self.weights and self.weights == then.weights:
             covered.add("pretrained")
         return [
-            f"--{name} {then.options.get(name)} is now {value}"
+            f"--{name} {_short(then.options.get(name))} is now {_short(value)}"
             for name, value in sorted(self.options.items())
             if name not in covered and not _same(name, value, then.options.get(name))
         ]
@@ -105,6 +105,11 @@ def digests(options: Options, train: Dataset, evaluation: Dataset) -> dict[str, 
     return {
         split: contents(images, options.cache_dir, f"reading the {split} images") for split, images in every.items()
     }
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _same(name: str, first: object, second: object) -> bool:
