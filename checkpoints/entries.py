@@ -80,7 +80,7 @@ def _preprocess(value: object) -> bool:
 
 def _scaler(value: object) -> bool:
     if type(value) is not dict or not value:
-        return value == {}
+        return type(value) is dict
     rest = {name: item for name, item in value.items() if name != "scale"}
     numbers = all(_number(item) or type(item) is bool for item in rest.values())
     return numbers and rest.keys() == _SCALER and np.shape(value.get("scale")) == (1,)

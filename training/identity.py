@@ -75,7 +75,7 @@ class Identity:
         if self.weights and self.weights == then.weights:
             covered.add("pretrained")
         return [
-            f"--{name} {then.options.get(name)} is now {value}"
+            f"--{name} {_short(then.options.get(name))} is now {_short(value)}"
             for name, value in sorted(self.options.items())
             if name not in covered and not _same(name, value, then.options.get(name))
         ]
@@ -111,6 +111,11 @@ def _digest(images: Dataset) -> str:
             raise DataError(f"{images.store.images.root / path}: cannot be read")
         value.update(os.fsencode(f"{path}\t{content.digest}\n"))
     return value.hexdigest()
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _same(name: str, first: object, second: object) -> bool:

@@ -105,4 +105,5 @@ class Optimizer:
             if velocity is None:
                 velocity = np.zeros(parameter.shape, dtype="float32")
             state[f"{parameter.name}_{SLOT}"] = paddle.to_tensor(velocity)
+        schedule = {name: schedule[name] for name in self.schedule.state_dict()}
         self.momentum.set_state_dict({**state, "LR_Scheduler": schedule})
