@@ -29,7 +29,7 @@ def terminating() -> Iterator[None]:
 
     def end(number: int, _frame: object) -> None:
         for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, lambda *_: None)  # not SIG_IGN: Python complains of one that is pending already
         raise Terminated(number)
 
     before = {number: signal.signal(number, end) for number in numbers}
