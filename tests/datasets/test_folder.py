@@ -1,10 +1,11 @@
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datasets.folder import same_classes, scan
+from datasets.folder import ImageFolder, same_classes, scan
 from tests.pictures import write_folder, write_odd_folder
 from utils.errors import DataError
 
@@ -72,3 +73,16 @@ def test_other_classes_are_named_both_ways(tmp_path):
         same_classes(found, ["a", "c"], "--eval_dir", "x", or_more=True)
     with pytest.raises(DataError, match="without c and with the unknown b"):
         same_classes(found, ["a", "c"], "--eval_dir", "x")
+
+
+@pytest.mark.parametrize(("here", "there"), [
+    ("caf\u00e9", "cafe\u0301"), ("\u00c5ngstr\u00f6m", "A\u030angstro\u0308m"), ("a b", "a\u00a0b"), ("a", "a "), ("a", "a\u200b"),
+    ("\uac00", "\u1100\u1161"),
+])  # fmt: skip
+def test_names_that_look_the_same_are_shown_apart(here, there):
+    folder = ImageFolder(Path("eval"), [there, "dog"], [], np.zeros(0, dtype="int64"))
+    with pytest.raises(DataError) as raised:
+        same_classes(folder, [here, "dog"], "--eval_dir", "x")
+    assert f"without {ascii(here)} and with the unknown {ascii(there)}" in str(raised.value)
+    with pytest.raises(DataError, match="without cat and"):
+        same_classes(folder, ["cat", "dog"], "--eval_dir", "x")
