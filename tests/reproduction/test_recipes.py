@@ -283,7 +283,7 @@ def test_a_value_that_is_huge_by_aliases_is_refused_at_once(place, tmp_path):
     (TEXT.replace("seeds: [3, 1]", f"seeds: [{'9' * 5000}]"), "whole numbers"),
     (TEXT.replace("seeds: [3, 1]", "seeds: [1]\nthreads: 0"), "from 1 to 1024"),
     (TEXT.replace("last.acc", "last.acc, digits: 400000000"), "from 0 to 12"),
-    (TEXT.replace("last.acc", "best.acc\n").replace("lr: 0.1", "lr: &a [*a]"), "expected one value"),
+    (TEXT.replace("last.acc", "best.acc\n").replace("lr: 0.1", "lr: &a [*a]"), "recursive"),
 ])  # fmt: skip
 def test_a_hostile_size_is_one_line(text, words, tmp_path):
     with pytest.raises(UsageError, match=words) as raised:
