@@ -19,6 +19,7 @@ from typing import NamedTuple
 from evaluation.interpolation import TITLES, Loss
 from evaluation.metrics import METRICS
 from reproduction.values import boolean, entries, mapping, numbers, options, shown, text
+from utils.commandline import shortened
 from utils.errors import UsageError
 
 LARGEST = 2**18  # characters of a recipe; those in recipes/ have a few thousand
@@ -184,9 +185,8 @@ def _check(recipe: Recipe) -> None:
     for key, entry in recipe.measures.items():
         numbers([entry.get("digits", "2")], f"{recipe.path}: measures: {key}: digits", high=12)
         if entry.get("from") not in known:
-            raise UsageError(
-                f"{recipe.path}: measures: {key}: from: {shown(entry.get('from'))}: accepted are {', '.join(known)}"
-            )
+            culprit = f"measures: {key}: from: {shortened(str(entry.get('from')))}"
+            raise UsageError(f"{recipe.path}: {culprit}: accepted are {', '.join(known)}")
 
 
 def _measurable(scores: dict[str, dict]) -> list[str]:

@@ -26,11 +26,13 @@ def terminating() -> Iterator[None]:
     An ignored SIGHUP stays ignored, for `nohup` asks for that. Outside of the main thread nothing changes.
     """
     numbers = _heeded(ENDING) if threading.current_thread() is threading.main_thread() else []
+    ended = False
 
     def end(number: int, _frame: object) -> None:
-        for each in numbers:
-            signal.signal(each, lambda *_: None)  # not SIG_IGN: Python complains of one that is pending already
-        raise Terminated(number)
+        nonlocal ended
+        if not ended:
+            ended = True
+            raise Terminated(number)
 
     before = {number: signal.signal(number, end) for number in numbers}
     try:

@@ -315,3 +315,12 @@ def test_choices_are_checked_before_anything_is_loaded(tmp_path):
         pretrained.check_choice(str(write_folder(tmp_path / "folder")), "resnet8")
     pretrained.check_choice("none", "resnet20")
     pretrained.check_choice("places365", "resnet50")
+
+
+def test_without_a_home_folder_the_message_says_where_weights_are_looked_for(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(pretrained.Path, "home", no_home)
+    with pytest.raises(WeightsError, match=r"looked for in \.cache/paddle/hapi/weights of the home folder.*set HOME"):
+        pretrained.locate("imagenet", "resnet18")

@@ -167,3 +167,16 @@ def test_classes_may_be_missing_but_not_replaced(tmp_path):
             same_classes(found, ["a", "c"], "--eval_dir", "x", or_more=or_more)
     with pytest.raises(DataError, match="with the unknown b"):
         same_classes(found, ["a"], "--eval_dir", "x")
+
+
+@pytest.mark.parametrize(("here", "there"), [
+    ("caf\u00e9", "cafe\u0301"), ("\u00c5ngstr\u00f6m", "A\u030angstro\u0308m"), ("a b", "a\u00a0b"),
+    ("a", "a "), ("a", "a\u200b"), ("\uac00", "\u1100\u1161"),
+])  # fmt: skip
+def test_names_that_look_the_same_are_shown_apart(here, there):
+    folder = ImageFolder(Path("eval"), [there, "dog"], [], np.zeros(0, dtype="int64"))
+    with pytest.raises(DataError) as raised:
+        same_classes(folder, [here, "dog"], "--eval_dir", "x")
+    assert f"without {ascii(here)} and with the unknown {ascii(there)}" in str(raised.value)
+    with pytest.raises(DataError, match="without cat and"):
+        same_classes(folder, ["cat", "dog"], "--eval_dir", "x")

@@ -148,3 +148,27 @@ def test_the_positions_of_each_class_are_found_in_order(labels):
     assert list(found) == sorted({*labels.tolist()})
     for label, rows in found.items():
         assert np.array_equal(rows, np.flatnonzero(labels == label))
+
+
+def test_every_class_with_one_image_is_named():
+    labels = np.array([0, 1, 1, 2, 3])
+    with pytest.raises(UsageError, match=r"one has cat, emu, fox$"):
+        hold_out(labels, 0.3, 0, ["cat", "dog", "emu", "fox"])
+    with pytest.raises(UsageError, match=r"one has 0, 2, 3$"):
+        hold_out(labels, 0.3, 0)
+
+
+@pytest.mark.parametrize("text", ["\u00b2", "\u00b2%", "9" * 5000, "9" * 400 + "%", "", "%", "-1", "1.5"])
+def test_a_class_count_that_is_none_is_a_short_line(text):
+    with pytest.raises(UsageError, match="accepted are 1 to 8") as raised:
+        class_count(text, 8)
+    assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "  \n"])
+def test_a_list_of_any_editor_is_read(mark, end, tmp_path):
+    images = ImageFolder(tmp_path, ["a"], ["a/1.png", "a/2\u2028x.png", "a/3 .png"], np.zeros(3, dtype="int64"))
+    (tmp_path / "list").write_bytes((mark + end.join(images.paths) + end + end).encode())
+    chosen, _ = subset(images, 0, listed=str(tmp_path / "list"))
+    assert chosen.tolist() == [0, 1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import pytest
 
@@ -252,3 +253,69 @@ def test_the_recipe_in_the_documentation_means_something(tmp_path):
 def test_a_recipe_that_is_not_there():
     with pytest.raises(UsageError, match="nowhere.yaml: No such file"):
         load("nowhere.yaml")
+
+
+def laughs(depth=12):
+    """Return YAML of a few hundred characters that stands for 9 ** depth values."""
+    text = "[&a0 [l,l,l,l,l,l,l,l,l]"
+    return text + "".join(f", &a{i} [{','.join([f'*a{i - 1}'] * 9)}]" for i in range(1, depth)) + "]"
+
+
+@pytest.mark.parametrize("place", [
+    *("title: {}", "note: {}", "seeds: {}", "threads: {}", "ranked: {}", "options: {}", "options: {{lr: {}}}"),
+    *("options: {{? {} : 1}}", "datasets: {}", "datasets: {{birds: {}}}", "datasets: {{birds: {{folder: {}}}}}"),
+    *("methods: {{l2: {{per_dataset: {}}}}}", "measures: {{acc: {{from: {}}}}}", "scores: {{a: {{images: {}}}}}"),
+    *("published: {}", "published: {{file: {}}}", "published: {{file: x, method: {}}}", "{}", "nonsense: {}"),
+])  # fmt: skip
+def test_a_value_that_is_huge_by_aliases_is_refused_at_once(place, tmp_path):
+    name = place.partition(":")[0]
+    kept = re.sub(rf"(?ms)^{name}:.*?(?=^\w|\Z)", "", TEXT) if name in TEXT else TEXT
+    text = place.format(laughs()) if place == "{}" else f"{kept}\n{place.format(laughs())}\n"
+    with pytest.raises(UsageError) as raised:
+        load(write(tmp_path, text))
+    assert len(str(raised.value)) < 2000
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    (f"title: {'[' * 100_000}", "nested too deeply"),
+    ("title: " + "x" * 2**18, "up to 262144 characters"),
+    (TEXT.replace("seeds: [3, 1]", f"seeds: [{','.join(map(str, range(30000)))}]"), "accepted are up to 100000"),
+    (TEXT.replace("seeds: [3, 1]", "seeds: [\u00b2]"), "whole numbers"),
+    (TEXT.replace("seeds: [3, 1]", "seeds: [4294967296]"), "from 0 to 4294967295"),
+    (TEXT.replace("seeds: [3, 1]", f"seeds: [{'9' * 5000}]"), "whole numbers"),
+    (TEXT.replace("seeds: [3, 1]", "seeds: [1]\nthreads: 0"), "from 1 to 1024"),
+    (TEXT.replace("last.acc", "last.acc, digits: 400000000"), "from 0 to 12"),
+    (TEXT.replace("last.acc", "best.acc\n").replace("lr: 0.1", "lr: &a [*a]"), "recursive"),
+])  # fmt: skip
+def test_a_hostile_size_is_one_line(text, words, tmp_path):
+    with pytest.raises(UsageError, match=words) as raised:
+        load(write(tmp_path, text))
+    assert len(str(raised.value)) < 600
+
+
+def test_an_endless_file_is_refused():
+    with pytest.raises(UsageError):
+        load("/dev/zero")
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_recipe_and_its_table_from_windows_are_read(ends, tmp_path):
+    published = "\npublished: {file: t.csv, method: method}\n"
+    text = TEXT.replace("{from: last.acc}", "{from: last.acc, published: mean}") + published
+    (tmp_path / "grid.yaml").write_bytes(("\ufeff" + text.replace("\n", ends)).encode())
+    (tmp_path / "t.csv").write_bytes(("\ufeff" + f"method,mean{ends}l2,91.5{ends}l2sp,90{ends}").encode())
+    found = load(tmp_path / "grid.yaml")
+    assert found.title == "A grid"
+    assert found.published[Cell("birds", "few", "l2"), "acc"] == ("91.5", "")
+
+
+@pytest.mark.parametrize("cell", ["nan", "1e400", "good", "9,9"])
+def test_a_published_number_is_one(cell, tmp_path):
+    published = "\npublished: {file: t.csv, method: method}\n"
+    path = write(tmp_path, TEXT.replace("{from: last.acc}", "{from: last.acc, published: mean}") + published)
+    (tmp_path / "t.csv").write_text(f'method,mean\nl2,"{cell}"\n')
+    with pytest.raises(UsageError, match="accepted are finite numbers"):
+        load(path)
+    (tmp_path / "t.csv").write_bytes(b"method,mean\nl2,\xff\n")
+    with pytest.raises(UsageError, match="not a CSV table"):
+        load(path)

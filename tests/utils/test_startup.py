@@ -59,3 +59,9 @@ def test_every_script_configures_before_it_imports_paddle_and_only_as_a_script(n
             modules = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             assert {module.split(".")[0] for module in modules} <= standard
             assert "utils" not in modules or ast.unparse(node) == "from utils import startup"
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg", ""])
+def test_a_matplotlib_backend_of_the_environment_is_not_used(backend):
+    code = "from utils import startup; startup.configure(); import matplotlib; print(matplotlib.get_backend().lower())"
+    assert printed(code, MPLBACKEND=backend, HOME="/nonexistent", MPLCONFIGDIR="/tmp") == ["agg"]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -92,6 +93,7 @@ def test_a_signal_outside_of_a_run_ends_it_in_one_line(name):
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # a test run may be under nohup
     )
     assert process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
     process.send_signal(number)
     if name != "SIGINT":
         process.send_signal(signal.SIGTERM)  # a second one does not disturb the cleaning up
