@@ -185,3 +185,23 @@ def test_bad_input_names_the_culprit(here, flags, error, words):
     write_checkpoint(here / "turned.pdparams", CLASSES[::-1])
     with pytest.raises(error, match=words):
         predict.main([*flags.split(), "--gpu", "-1"])
+
+
+@pytest.mark.parametrize("flag", ["--out", "--sheet"])
+@pytest.mark.parametrize("path", ["photos/cat/000.png", "./photos/../photos/dog/001.png", "link.png", "a.pdparams"])
+def test_no_image_and_no_checkpoint_is_replaced(tmp_path, monkeypatch, flag, path):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "photos", count=2)
+    (tmp_path / "link.png").symlink_to("photos/emu/000.png")
+    (tmp_path / "a.pdparams").write_text("weights")
+    before = (tmp_path / path).read_bytes()
+    with pytest.raises(UsageError, match=f"^{flag} .* would replace .*, which is read; give another name$"):
+        predict.main(["--ckpts", "a.pdparams", "photos", flag, path])
+    assert (tmp_path / path).read_bytes() == before
+
+
+def test_one_file_is_not_written_twice(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "photos", count=1)
+    with pytest.raises(UsageError, match="--sheet ./x would replace --out"):
+        predict.main(["--ckpts", "a.pdparams", "photos", "--out", "x", "--sheet", "./x"])

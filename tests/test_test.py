@@ -12,12 +12,14 @@ import pytest
 from paddle.vision import transforms
 from PIL import Image
 
+import test as scoring
 from checkpoints.classifier import Classifier
 from evaluation import comparison
 from evaluation.interpolation import TITLES
 from tests.pictures import write_folder
 from tests.scripts import run, tiny
 from tests.toy_checkpoints import write_checkpoint
+from utils.errors import UsageError
 
 CLASSES = ["cat", "dog", "emu", "fox"]
 
@@ -272,3 +274,21 @@ def test_the_reference_flags_are_accepted_and_a_missing_gpu_is_said_once(work):
     assert "/21)" in done.stdout
     there = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
     assert done.stderr.count("WARNING: --gpu 0") == (0 if there else 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "path"),
+    [
+        ("--json a.pdparams", "a.pdparams"),
+        ("--json photos/cat/000.png", "photos/cat/000.png"),
+        ("--il --il_picture ./photos/dog/000.png", "photos/dog/000.png"),
+        ("--report photos/emu", "photos/emu/worst.png"),
+    ],
+)
+def test_no_image_and_no_checkpoint_is_replaced(tmp_path, monkeypatch, flags, path):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "photos", count=1)
+    (tmp_path / "photos/emu/000.png").rename(tmp_path / "photos/emu/worst.png")
+    (tmp_path / "a.pdparams").write_text("weights")
+    with pytest.raises(UsageError, match=f"would replace .*{path}, which is read"):
+        scoring.main(["--ckpts", "a.pdparams", "--test_dir", "photos", *flags.split()])
