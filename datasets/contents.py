@@ -83,5 +83,7 @@ def load_table(path: Path) -> dict[str, str]:
 def save_table(path: Path, contents: Iterable[Content], began: int) -> None:
     """Keep the digests of the files that had settled when reading `began`, in nanoseconds since 1970."""
     settled = [each for each in contents if each.state and each.state[1] and max(each.state[3:]) < began - SETTLED]
+    if not settled:
+        return
     with contextlib.suppress(OSError):  # without it the files are read again
         write_text(path, json.dumps({each.key: each.digest for each in settled}))

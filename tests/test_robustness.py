@@ -340,7 +340,7 @@ def test_a_damaged_cache_mends_itself(work, how):
     finetune.main(flags)
     first = weights("output/dataset_delta_Last.pdparams")
     kept = {path: path.read_bytes() for path in (work / "cache").rglob("*") if path.is_file()}
-    assert {path.suffix for path in kept} == {".images", ".crc32", ".npy", ".sha256"}
+    assert {path.suffix for path in kept} - {".json"} == {".images", ".crc32", ".npy"}  # digests come when they are old
     for path in kept:
         if path.suffix != ".npy" or how != "flipped":  # a number that is another one is not seen
             damage(path, how)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 
 from datasets.official.base import Counts, DataSet, File, Layout, Listing, to_int
 from utils.errors import DataError
+
+COMPRESSED = 15  # the type of a compressed variable in a MATLAB 5 file
+LARGEST_VARIABLE = 1 << 26  # bytes; those of the data set have some megabytes
 
 
 def read(lists: dict[str, bytes]) -> Listing:
@@ -54,12 +59,25 @@ def _load(lists: dict[str, bytes], mat: str, variable: str) -> np.ndarray:
     from scipy.io import loadmat  # slow to import, and needed for this data set alone
 
     try:
+        _refuse_bomb(lists[mat])
         content = loadmat(io.BytesIO(lists[mat]), squeeze_me=True)
     except Exception as error:  # on a damaged file scipy raises whatever it runs into
         raise DataError(f"{mat}: not a MATLAB file that scipy can read: {error}") from None
     if variable not in content:
         raise DataError(f"{mat}: holds no variable {variable}")
     return content[variable]
+
+
+def _refuse_bomb(data: bytes) -> None:
+    """Raise ValueError if the compressed variables of a MATLAB 5 file are larger than any of the data set."""
+    order, place = "<" if data[126:128] == b"IM" else ">", 128
+    while place + 8 <= len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, place)
+        if kind == COMPRESSED:
+            unpacked = zlib.decompressobj().decompress(data[place + 8 : place + 8 + size], LARGEST_VARIABLE + 1)
+            if len(unpacked) > LARGEST_VARIABLE:
+                raise ValueError(f"a variable of more than {LARGEST_VARIABLE:,} bytes")
+        place += 8 + size
 
 
 CARS = DataSet(

@@ -6,8 +6,10 @@ import gzip
 import io
 import os
 import resource
+import struct
 import tarfile
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -342,6 +344,16 @@ def test_zip_bomb_is_refused(tmp_path, monkeypatch):
     path.write_bytes(gzip.compress(FIRST + bytes(1 << 25)))  # behind the end
     with pytest.raises(DataError, match="a.tar: refused, unpacked it has more than 1,048,576 bytes"):
         prepare(official.cub(), [path], tmp_path / "out")
+
+
+def test_bomb_in_a_matlab_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.official.cars.LARGEST_VARIABLE", 1 << 16)
+    packed = zlib.compress(bytes(1 << 20))
+    bomb = struct.pack("<II", 15, len(packed)) + packed
+    miniature = edited("cars", "cars_meta.mat", lambda data: data[:128] + bomb)
+    monkeypatch.setattr("scipy.io.loadmat", lambda *_, **__: pytest.fail("scipy unpacked it"))
+    message = refused(miniature, tmp_path)
+    assert "cars_meta.mat: not a MATLAB file that scipy can read: a variable of more than 65,536 bytes" in message
 
 
 def test_compression_in_compression_is_no_archive(tmp_path):

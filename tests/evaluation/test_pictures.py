@@ -1,10 +1,12 @@
 """What the pictures show, read from their pixels and from what was drawn."""
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from evaluation import pictures
+from utils.errors import DataError
 
 CLASSES = ["cat", "dog", "emu"]
 MATRIX = np.array([[2, 3, 0], [0, 4, 1], [5, 0, 0]])  # rows true, columns predicted
@@ -84,3 +86,25 @@ def test_long_names_are_cut_to_the_tile(tmp_path):
         pixels = np.asarray(sheet)
     assert (pixels[:, 18 + 160 : 18 + 178][58:] == 255).all()  # the gap to the next tile
     assert (pixels[:58, -18:] == 255).all()
+
+
+@pytest.mark.parametrize("size", [(900, 1), (1, 900), (320, 2)])
+def test_a_tile_of_a_thin_image(size, tmp_path):
+    Image.new("RGB", size, "#00ff00").save(tmp_path / "a.png")
+    pictures.contact_sheet(tmp_path / "sheet.png", "title", [pictures.Tile(tmp_path / "a.png", "name", 1.0, "note")])
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert (np.asarray(sheet)[58 : 58 + 160, 18 : 18 + 160] == [0, 255, 0]).all(axis=2).sum() == 160
+
+
+def test_tiles_are_read_as_the_network_reads_images(tmp_path):
+    Image.fromarray(np.full((16, 16), 30000, "uint16")).save(tmp_path / "deep.png")
+    Image.new("RGBA", (16, 16), (0, 200, 0, 0)).save(tmp_path / "clear.png")
+    tiles = [pictures.Tile(tmp_path / f"{name}.png", "name", 1.0, "note") for name in ("deep", "clear")]
+    pictures.contact_sheet(tmp_path / "sheet.png", "title", tiles)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        pixels = np.asarray(sheet)
+    assert pixels[100, 100].tolist() == [117] * 3
+    assert pixels[100, 278].tolist() == [255] * 3
+    (tmp_path / "deep.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n%%EOF\n")
+    with pytest.raises(DataError, match="deep.png: not an image"):
+        pictures.contact_sheet(tmp_path / "sheet.png", "title", tiles)

@@ -24,3 +24,12 @@ def test_a_large_sheet_shows_a_part(tmp_path):
     prediction.draw(tmp_path / "sheet.png", paths, [[("cat", 0.9)]] * len(paths))
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (18 + 10 * 178, 58 + 12 * 224)
+
+
+def test_files_of_a_folder_that_are_left_out_are_counted_in_one_line(tmp_path, capsys):
+    root = write_odd_folder(tmp_path / "odd")
+    (root / "plain" / "1.heic").write_bytes(b"x")
+    assert len(prediction.find([str(root)])) == 8
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"WARNING: {root}: left out: 2 hidden folders")
+    assert all(words in line for words in ("1 .heic", "1 .txt", "1 hidden images"))

@@ -175,3 +175,13 @@ def test_hyper_parameters_have_one_owner_or_one_meaning():
         for flag, (parameter, hint) in regularizers.arguments(name).items():
             owners.setdefault(flag, set()).add((parameter.default, hint))
     assert {flag for flag, kinds in owners.items() if len(kinds) > 1} == set()
+
+
+@pytest.mark.parametrize(
+    "folder, name", [(".data", "data"), (".cache/pets", "pets"), ("..pets", "pets"), ("...", "run")]
+)
+def test_the_name_of_data_in_a_hidden_folder(tmp_path, monkeypatch, folder, name):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / folder / "train", ("a", "b"), count=1)
+    options = parse(["--regularizer", "l2", "--pretrained", "none", "--train_dir", f"{folder}/train"])
+    assert (options.name, options.run) == (name, f"{name}_l2")
