@@ -68,7 +68,7 @@ def loss_increases(
     return [total / len(chosen) for total in totals]
 
 
-def _some(train, chosen) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
+def _some(train: Dataset, chosen: np.ndarray) -> Iterator[tuple[paddle.Tensor, np.ndarray]]:
     """Yield the images `chosen` and their positions, a batch at a time, out of one pass over all."""
     images, index, last = [], [], max(chosen)
     for batch, positions in train.batches(BATCH):

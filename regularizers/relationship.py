@@ -101,7 +101,7 @@ def fit(probabilities: np.ndarray, labels: np.ndarray, held: np.ndarray) -> np.n
 def calibrate(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the scale above 0 for which softmax(scale * logits) has the least cross-entropy against `labels`."""
 
-    def cross_entropy(log_scale):
+    def cross_entropy(log_scale: float) -> float:
         return -log_softmax(np.exp(log_scale) * logits, axis=1)[np.arange(len(labels)), labels].mean()
 
     return float(np.exp(minimize_scalar(cross_entropy, bounds=(-7, 7), method="bounded").x))
