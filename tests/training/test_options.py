@@ -142,7 +142,7 @@ def test_without_data_the_embedded_task_is_meant(folder):
         ("--model_arch resnet8", "no file for --model_arch resnet8"),
         (
             "--pretrained places365 --model_arch resnet18",
-            "no file for --model_arch resnet18; there are files for resnet50",
+            "there are files for resnet50;",
         ),
         ("--sample_rate 0", "from 1 to 100"),
         ("--lr", "expected one argument"),
