@@ -24,8 +24,8 @@ CELLS = {
     "demo_il": 24,
     "bakeoff": 11,
     "demo_bakeoff": 11,
-    "photos": 44,
-    "photos_choice": 33,
+    "photos": 40,
+    "photos_choice": 30,
 }
 TEXT = """
 title: A grid
