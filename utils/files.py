@@ -48,10 +48,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     stream = _stream(path)
     if stream is None:
-        target = Path(os.path.realpath(path)) if path.is_symlink() else path
-        if target.is_symlink():
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = _target(path)
         _remove_leftovers(target)
     else:  # nothing can be renamed there, and perhaps nothing can be written beside it
         target = Path(tempfile.gettempdir()) / path.name
@@ -77,6 +74,15 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _target(path: Path) -> Path:
+    """Return the file that `path` leads to, there or not, in a folder that is there."""
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if target.is_symlink():  # links in a circle
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
 
 
 def _stream(path: Path) -> Path | int | None:
