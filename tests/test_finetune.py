@@ -13,6 +13,7 @@ from PIL import Image
 from visualdl import LogReader
 
 from checkpoints import pdparams
+from datasets.preprocess import Preprocess
 from models import build
 from tests.pictures import picture, write_folder, write_odd_folder
 from tests.scripts import ROOT, command, run, tiny
@@ -77,7 +78,7 @@ def test_the_checkpoint_has_the_promised_entries(finished):
     assert content["classes"] == ["cat", "dog", "emu"]
     assert content["regularizer"]["name"] == "smile"
     assert content["source"]["classes"] == 5
-    assert content["preprocess"] == {"image_size": 32, "resize_size": 37, "keep_aspect": False}
+    assert content["preprocess"] == Preprocess(32, 37, False).to_dict()
     assert all(name.endswith("/velocity_0") for name in content["optimizer"])
     assert "fc.weight/velocity_0" in content["optimizer"]
 
