@@ -93,7 +93,7 @@ class Listing:
         folders = [f"{i:03}.{name.replace('/', '-')}" for i, name in enumerate(self.class_names, 1)]
         targets, keys = {}, {}
         for key, (split, number) in self.places.items():
-            targets[key] = target = f"{split}/{folders[number - 1]}/{self.file_names.get(key) or key.rsplit('/', 1)[-1]}"
+            targets[key] = target = f"{split}/{folders[number - 1]}/{self.file_names.get(key) or key.split('/')[-1]}"
             if keys.setdefault(target, key) != key:
                 raise DataError(f"{key} and {keys[target]} would both be {target}")
             for name in target.split("/"):
