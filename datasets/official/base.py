@@ -63,8 +63,7 @@ class Listing:
     def __init__(self, class_names: list[str], notes: tuple[str, ...] = ()):
         self.class_names, self.notes = class_names, notes
         self.places: dict[str, tuple[str, int]] = {}
-        self.file_names: dict[str, str] = {}
-        self.sums: dict[str, str] = {}
+        self.file_names, self.sums = dict[str, str](), dict[str, str]()
 
     def add(self, key: str, split: str, number: int, where: str) -> None:
         """Add one image from the list `where`.
@@ -81,8 +80,7 @@ class Listing:
     def counts(self) -> Counts:
         """Return the numbers of classes and images in the lists."""
         sizes = Counter(self.places.values())
-        numbers = range(1, len(self.class_names) + 1)
-        train, test = ([sizes[split, number] for number in numbers] for split in ("train", "test"))
+        train, test = ([sizes[s, i + 1] for i in range(len(self.class_names))] for s in ("train", "test"))
         ranges = [(min(each, default=0), max(each, default=0)) for each in (train, test)]
         return Counts(len(self.class_names), sum(train), sum(test), *ranges)
 
@@ -95,8 +93,7 @@ class Listing:
         folders = [f"{i:03}.{name.replace('/', '-')}" for i, name in enumerate(self.class_names, 1)]
         targets, keys = {}, {}
         for key, (split, number) in self.places.items():
-            file_name = self.file_names.get(key, key.rsplit("/", 1)[-1])
-            targets[key] = target = f"{split}/{folders[number - 1]}/{file_name}"
+            targets[key] = target = f"{split}/{folders[number - 1]}/{self.file_names.get(key) or key.split('/')[-1]}"
             if keys.setdefault(target, key) != key:
                 raise DataError(f"{key} and {keys[target]} would both be {target}")
             for name in target.split("/"):
