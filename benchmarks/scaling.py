@@ -121,7 +121,7 @@ def begin(folder: Path) -> dict[str, float]:
     timed("scan", lambda: splits.scan_folders(options))
     train, evaluation = kept.pop()
     timed("first pass", lambda: splits.decode_once(train, "decoding"))
-    run = build(options, train, [])
+    run = build(options, train, [], {})
     batches = training_batches(train, BATCH, options.seed)
     timed("later pass", lambda: sum(1 for _ in zip(range(-(-len(train) // BATCH)), batches)))
     batches.close()

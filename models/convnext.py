@@ -121,5 +121,7 @@ class ConvNeXt(Network, nn.Layer):
 
 
 ARCHITECTURES = {
-    "convnext_tiny": Architecture(ConvNeXt, {"channels": (96, 192, 384, 768), "repeats": (3, 3, 9, 3)}, smallest=32)
+    "convnext_tiny": Architecture(
+        ConvNeXt, {"channels": (96, 192, 384, 768), "repeats": (3, 3, 9, 3)}, smallest=32, features=768
+    )
 }

@@ -33,6 +33,7 @@ ARCHITECTURES = {
         EfficientNet,
         {"width": width, "depth": depth, "dropout": dropout, "style": LITE},
         image_size,
+        features=1280,
         # bicubic, as timm does: with Pillow it comes nearer to TensorFlow's bilinear resize, which does not average
         pretrained_with=PretrainedWith(HALF, HALF, "bicubic", crop_share),
         variants={"symmetric": _SYMMETRIC},

@@ -41,6 +41,6 @@ class MobileNetV3Small(_MobileNetV3, vision.MobileNetV3Small):
 
 
 ARCHITECTURES = {
-    "mobilenet_v3_large": Architecture(MobileNetV3Large, {}),
-    "mobilenet_v3_small": Architecture(MobileNetV3Small, {}),
+    "mobilenet_v3_large": Architecture(MobileNetV3Large, {}, features=1280),
+    "mobilenet_v3_small": Architecture(MobileNetV3Small, {}, features=1024),
 }

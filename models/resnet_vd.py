@@ -71,6 +71,6 @@ class ResNetVD(Network, nn.Layer):
 
 
 ARCHITECTURES = {
-    "resnet18_vd": Architecture(ResNetVD, {"block": BasicBlock, "repeats": (2, 2, 2, 2)}),
-    "resnet50_vd": Architecture(ResNetVD, {"block": BottleneckBlock, "repeats": (3, 4, 6, 3)}),
+    "resnet18_vd": Architecture(ResNetVD, {"block": BasicBlock, "repeats": (2, 2, 2, 2)}, features=512),
+    "resnet50_vd": Architecture(ResNetVD, {"block": BottleneckBlock, "repeats": (3, 4, 6, 3)}, features=2048),
 }

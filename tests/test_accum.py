@@ -11,6 +11,7 @@ import models
 from checkpoints import pdparams
 from datasets.batch import Batch
 from models import build
+from models.network import Architecture
 from tests.interrupted import crashing
 from tests.pictures import write_folder
 from tests.scripts import tiny
@@ -25,7 +26,7 @@ from utils.errors import UsageError
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """A folder with data and a source, where resnet8 has no batch normalisation."""
-    monkeypatch.setitem(models.ARCHITECTURES, "resnet8", Plain)
+    monkeypatch.setitem(models.ARCHITECTURES, "resnet8", Architecture(Plain, {}))
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "dataset" / "train", count=8)
     write_folder(tmp_path / "dataset" / "test", count=3, seed=1)

@@ -131,7 +131,7 @@ def test_a_mistake_in_a_recipe_is_one_line(work):
     done = run("reproduce.py", "bad.yaml", cwd=work)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: bad.yaml: pets half l2: unknown argument --sampel_rate; --help lists what there is\n"
+        "error: bad.yaml: pets half l2: unknown argument --sampel_rate; --help lists the accepted ones\n"
     )
 
 

@@ -24,6 +24,7 @@ from paddle import nn
 import finetune
 import models
 import regularizers
+from models.network import Architecture
 from models.outputs import Outputs
 from tests.scripts import tiny
 
@@ -77,7 +78,7 @@ def noting(train_step, base, model, regularizer, optimizer, *more):
 def main(network: str, folder: str, source: str, *names: str) -> None:
     """Train each of `names` for 6 steps, every one of them logged and scored."""
     if network == "plain":
-        models.ARCHITECTURES["resnet8"] = Plain
+        models.ARCHITECTURES["resnet8"] = Architecture(Plain, {})
     step = finetune.train_step
     if not os.path.exists(source):
         paddle.seed(0)

@@ -299,7 +299,9 @@ def test_a_negative_variance_is_refused(tmp_path):
 )
 def test_no_network_is_larger_than_the_head_in_its_file(tmp_path, monkeypatch, shape, classes):
     built = []
-    monkeypatch.setattr(pretrained, "build", lambda arch, count: built.append(count) or build(arch, count))
+    monkeypatch.setattr(
+        pretrained, "build", lambda arch, count, *more: built.append(count) or build(arch, count, *more)
+    )
     path = write(tmp_path / "w.safetensors", {"fc.weight": np.zeros(shape, "float32")})
     with pytest.raises(WeightsError, match=rf"another shape: fc.weight \[{shape[0]}, {shape[1]}\] instead of \[64, "):
         pretrained.load_source(path, "resnet8")

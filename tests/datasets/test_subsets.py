@@ -137,7 +137,7 @@ def test_hold_out_is_stratified_and_leaves_no_class_empty():
     assert sorted([*stays, *held]) == list(range(17))
     assert np.bincount(labels[held]).tolist() == [3, 1, 2]
     assert np.bincount(labels[stays]).tolist() == [7, 1, 3]
-    with pytest.raises(UsageError, match="one image"):
+    with pytest.raises(UsageError, match="two or more images; one has 1"):
         hold_out(np.array([0, 0, 1]), 0.3, seed=0)
 
 

@@ -93,7 +93,7 @@ def test_nothing_is_chosen_where_nothing_was_run(tmp_path):
         ("last.acc}", "best.acc}", "methods must not be chosen on test images"),
         ("last.acc}", "test.acc}\nscores: {test: {images: test}}", "methods must not be chosen on test images"),
         ("  val_split: 0.2\n", "", "methods must not be chosen on test images"),
-        ("ranked: true", "ranked: yes", "ranked: accepted are true and false"),
+        ("ranked: true", "ranked: yes", "ranked: .yes.: accepted are true and false"),
         ("ranked: true", "scores: {own: {images: train}}", "with a score on the train images"),
     ],
 )

@@ -54,7 +54,7 @@ def test_weights_are_asked_for_once_and_a_file_says_where_it_is(tmp_path, monkey
     assert asked == [("places365", "resnet50")]
     assert {str(failure).split(":")[0] for failure in found.values()} == {"indoor", "food"}
     assert any("efficientnet-b4-6ed6700e.pth; it is at https://github.com/lukemelas" in str(f).replace(
-        ": no such file; accepted are imagenet, places365, none or a file", "") for f in found.values())  # fmt: skip
+        ": no such file; accepted are imagenet, imagenet_v2, places365, none or a file", "") for f in found.values())  # fmt: skip
 
 
 def test_runs_from_scratch_need_no_weights(tmp_path, monkeypatch):
@@ -99,5 +99,5 @@ def test_a_mistake_names_the_cell(tmp_path):
     wrong = Run(run.recipe, Cell("cub", "CAll_N100pct", "smile"), 0, "data", tmp_path)
     wrong.recipe.options["clean_tail"] = "9000"
     wrong.recipe.methods["smile"]["options"].pop("clean_tail")
-    with pytest.raises(UsageError, match="readme.yaml: cub CAll_N100pct smile: .*leaves no SMILE step"):
+    with pytest.raises(UsageError, match="readme.yaml: cub CAll_N100pct smile: --max_iters 9000: .* 9001 or more"):
         needs.check(wrong.recipe, [wrong])
