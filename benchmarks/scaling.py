@@ -127,7 +127,7 @@ def begin(folder: Path) -> dict[str, float]:
     batches.close()
     timed("evaluation", lambda: evaluate(run.model, evaluation, BATCH))
     run.watch.start()
-    timed("save", lambda: save(run, folder / "last.pdparams", 1))
+    timed("save", lambda: save(run, folder / "last.pdparams", 1, lambda _: None))
     return {**taken, "MB": (peak() - idle) / 1024}
 
 
@@ -139,7 +139,7 @@ def go_on(folder: Path) -> dict[str, float]:
         train, evaluation = splits.scan_folders(options)
         splits.decode_once(train, "checking")
         splits.decode_once(evaluation, "checking")
-        restore(build(options, train, []), folder / "last.pdparams")
+        restore(build(options, train, [], {}), folder / "last.pdparams")
 
     return {"resume": seconds(resume), "MB": (peak() - idle) / 1024}
 
