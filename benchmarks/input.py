@@ -36,8 +36,8 @@ from datasets import loader
 from datasets.cache import CachedImages
 from datasets.folder import scan
 from datasets.preprocess import MEAN, STD, Preprocess
-from training.options import Parser, number
 from utils import errors
+from utils.commandline import Parser, number
 
 SEED = 0
 PASSES = 10  # in a turn, over images that are decoded already: one would be over too soon

@@ -27,8 +27,8 @@ import paddle
 
 from benchmarks import show, write_json, write_photographs
 from models import build
-from training.options import Parser, number
 from utils import errors
+from utils.commandline import Parser, number
 
 ROOT = Path(__file__).resolve().parent.parent
 ARCH = "resnet8"

@@ -29,9 +29,9 @@ import numpy as np
 
 from benchmarks import in_turns, show, write_json, write_photographs
 from models import ARCHITECTURES
-from training.options import Parser, number
 from training.table import read_rows
 from utils import errors
+from utils.commandline import Parser, number
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = {"1 process": 1, "2 ranks": 2}

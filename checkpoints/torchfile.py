@@ -105,7 +105,7 @@ def _read_zip(path: Path, size: int) -> dict[str, np.ndarray]:
 
         roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
         if len(roots) != 1:
-            raise Refused("a zip archive, but not a torch file: it has no NAME/data.pkl")
+            raise Refused(f"a zip archive, but not a torch file: it has {len(roots)} entries NAME/data.pkl")
         root = roots[0]
         order = entry(f"{root}byteorder") if f"{root}byteorder" in entries else b"little"
         require(order in (b"little", b"big"), "a byte order other than little and big")
@@ -127,7 +127,7 @@ def _read_stream(content: bytes) -> dict[str, np.ndarray]:
     storages, places, position = parts[3].storages, {}, file.tell()
     require(type(keys) is list and all(map(is_plain_key, keys)), "a malformed list of storages")
     for key in keys:
-        require(key in storages, "a storage that no tensor is of")
+        require(key in storages, "a storage without a tensor")
         dtype = storages[key].dtype if storages[key].type_name else None
         require(dtype is not None, "a storage of an unknown type")
         count = int.from_bytes(content[position : position + 8], "little", signed=True)
@@ -176,7 +176,7 @@ def _arrays(
         storage = tensor.storage
         if storage.key not in buffers:
             buffers[storage.key] = data(storage)
-        left -= 4 * math.prod(tensor.shape)
+        left -= max(4, storage.dtype.itemsize) * math.prod(tensor.shape)
         require(left >= 0, f"{quote(name)} repeats the same data too often")
         stored = np.frombuffer(buffers[storage.key], storage.dtype.newbyteorder(order))
         arrays[name] = _array(stored[storage.offset : storage.offset + storage.count], tensor, name)

@@ -86,7 +86,7 @@ def tar_files(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
                 content = _Limited(path, gzip.GzipFile(fileobj=counted, mode="rb") if zipped else stream, most)
                 with _open(path, content) as tar:
                     yield _files(path, tar, most)
-                while zipped and content.read(_BLOCK):  # the checksum is at the very end
+                while (zipped or packaged) and content.read(_BLOCK):  # the checksum is at the very end
                     pass
             except _DAMAGE as error:
                 raise _damaged(path, error) from None

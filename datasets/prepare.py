@@ -82,10 +82,10 @@ def _finished(out: Path, options: argparse.Namespace) -> dict | None:
     if record is None:
         return None
     for option in ("data_set", *OWNERS):
-        if record[option] != getattr(options, option):
-            wanted = f"{record[option]}, asked for is {getattr(options, option)}"
+        if record.get(option, False) != getattr(options, option):
+            wanted = f"{record.get(option, False)}, asked for is {getattr(options, option)}"
             raise UsageError(f"--out {out} was made with {option} {wanted}; give another --out or remove it")
-    if record["unverified"] and not options.unverified:
+    if record.get("unverified") and not options.unverified:
         raise UsageError(f"--out {out} was made with --unverified; give another --out or remove it")
     return record
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -120,7 +119,7 @@ def label(models: list[Classifier], images: Given, batch_size: int) -> tuple[lis
     with tqdm(total=len(images), desc="labelling", unit="image", disable=None, leave=False) as bar:
         for batch, failures, crops in ahead(_read(models, images, batch_size)):
             for failure in failures:
-                tqdm.write(f"WARNING: {failure}", file=sys.stderr)
+                warn(str(failure))
             if batch:
                 inputs = {each: normalise(pixels, each) for each, pixels in crops.items()}
                 logits = [model.network(inputs[model.preprocess]).logits.numpy() for model in models]

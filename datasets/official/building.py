@@ -90,7 +90,7 @@ def finished(out: Path) -> dict | None:
         record = json.loads((out / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         record = None
-    if not isinstance(record, dict) or "digest" not in record:
+    if not isinstance(record, dict) or not {"digest", "data_set", "counts"} <= record.keys():
         raise UsageError(f"--out {out} is there and was not made by this command; give another --out or remove it")
     if record["digest"] != _digest(out):
         raise DataError(f"{out} has changed since it was made; remove it to make it again")

@@ -13,8 +13,8 @@ from typing import IO
 
 from PIL import Image
 
+from datasets.decoder import opened
 from datasets.official.base import Counts, DataSet, File, Layout, Listing
-from utils.errors import DataError
 
 LIST = Path(__file__).with_suffix(".csv")
 
@@ -39,10 +39,8 @@ def on_white(content: IO[bytes], path: Path) -> None:
     Raises:
         DataError: it cannot be decoded.
     """
-    try:
-        image = Image.open(io.BytesIO(content.read())).convert("RGBA")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read {path.name}: {error}") from None
+    with opened(io.BytesIO(content.read()), path.name) as picture:
+        image = picture.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     Image.alpha_composite(white, image).convert("RGB").save(path, "PNG")
 

@@ -175,7 +175,7 @@ def test_missing_picture_is_named(package, tmp_path):
 
 def test_damaged_picture_is_named(package, tmp_path):
     package[f"{FOLDER}/vehicles/bus.png"] = b"no image"
-    with pytest.raises(DataError, match=r"cannot read vehicles-bus.png"):
+    with pytest.raises(DataError, match=r"cannot read the image vehicles-bus.png"):
         prepare(write_folder(tmp_path / "in", package), tmp_path / "out", "--unverified")
     assert not list(tmp_path.glob("out*"))
 
