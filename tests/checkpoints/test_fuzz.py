@@ -1,9 +1,5 @@
-"""Thousands of damaged files of weights, the same ones in every run: each is read or refused, and nothing else happens.
+"""Damaged files of weights, the same ones in every run: each is read or refused, and nothing else happens."""
 
-`FUZZ_FILES=100000 python -m pytest tests/checkpoints/test_fuzz.py` takes another number of files of each format.
-"""
-
-import os
 import random
 import signal
 import sys
@@ -14,12 +10,12 @@ import pytest
 
 from checkpoints import pretrained
 from tests.checkpoints.mutations import CANARY, FORMATS, mutated
+from tests.fuzzing import FULL
 from utils.errors import WeightsError
 
-SHORT, LONG = int(os.environ.get("FUZZ_FILES", 300)), 20_000
 SECONDS = 20  # of the processor, for one file of less than a kilobyte
 MEMORY = 160 << 20  # torch's files may unfold to 64 MiB before that is refused
-COUNTS = [SHORT, pytest.param(LONG, marks=pytest.mark.slow)]
+COUNT = 20_000 if FULL else 300  # of each format
 
 
 class Hang(BaseException):
@@ -62,12 +58,11 @@ def outcome(path, content):
     return None
 
 
-@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("kind", FORMATS)
-def test_a_damaged_file_is_read_or_refused(traced, kind, count):
+def test_a_damaged_file_is_read_or_refused(traced, kind):
     seeds, draw, refused = FORMATS[kind](), random.Random(f"{kind} 0"), 0
     modules = set(sys.modules)
-    for _ in range(count):
+    for _ in range(COUNT):
         content = mutated(kind, seeds, draw)
         tracemalloc.reset_peak()
         reason = outcome(traced, content)
@@ -78,7 +73,7 @@ def test_a_damaged_file_is_read_or_refused(traced, kind, count):
             assert reason.startswith(f"{traced}: ") or reason.startswith(f"{traced} does not fit"), content
             assert len(reason) < len(str(traced)) + 600, content
             assert reason.isprintable(), content
-    assert count / 4 < refused < count
+    assert COUNT / 4 < refused < COUNT
     assert not (traced.parent / CANARY).exists()
     assert not {name for name in set(sys.modules) - modules if not name.startswith(("numpy", "encodings"))}
 

@@ -17,6 +17,7 @@ from PIL import Image
 from datasets.archives import tar_files
 from datasets.decoder import FORMATS
 from datasets.preprocess import Preprocess, decode
+from tests.fuzzing import FULL
 from tests.pictures import picture
 from utils.errors import DataError
 
@@ -31,7 +32,7 @@ MODES = {
     "GIF": ("P", "L"),
     "AVIF": ("RGB", "RGBA"),
 }
-COUNTS = [20, pytest.param(2000, marks=pytest.mark.slow)]
+COUNT, ARCHIVES = (2000, 1000) if FULL else (20, 60)  # images of each format
 
 
 def in_mode(mode: str) -> Image.Image:
@@ -109,19 +110,18 @@ def nothing_starts(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")  # of Pillow, on damaged files
-@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("form", FORMATS)
-def test_mutated_images(form, count, tmp_path, nothing_starts):
+def test_mutated_images(form, tmp_path, nothing_starts):
     if form not in Image.registered_extensions().values():
         pytest.skip("this Pillow does not know it")
     rng = np.random.default_rng([2022, FORMATS.index(form)])
     whole, others = images(form), [images(other)[0] for other in ("PNG", "TIFF", "GIF", "JPEG", "BMP")]
     path, refusals = tmp_path / "image.jpg", 0
     preprocess = [Preprocess(32, 37), Preprocess(32, 37, keep_aspect=True)]
-    for number in range(count):
+    for number in range(COUNT):
         path.write_bytes(mutate(whole[number % len(whole)], rng, others))
         refusals += refused_or_done(lambda number=number: decode(path, preprocess[number % 2]))
-    assert refusals > count / 10
+    assert refusals > COUNT / 10
     for data in whole:
         path.write_bytes(data)
         assert refused_or_done(lambda: decode(path, preprocess[0])) == (Image.open(path).mode == "F")
@@ -159,15 +159,14 @@ def read(path) -> None:
             content.read(1 << 20)
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
-def test_mutated_archives(count, tmp_path, nothing_starts):
+def test_mutated_archives(tmp_path, nothing_starts):
     rng = np.random.default_rng(2022)
     whole, path, refusals = archives(), tmp_path / "a.tar", 0
-    for number in range(count):
+    for number in range(ARCHIVES):
         mutant = mutate(whole[number % len(whole)], rng, whole)
         path.write_bytes(fix_checksums(mutant) if number % 3 else mutant)
         refusals += refused_or_done(lambda: read(path))
-    assert refusals > count / 10
+    assert refusals > ARCHIVES / 10
     for data in whole:
         path.write_bytes(data)
         read(path)

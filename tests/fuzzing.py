@@ -1,0 +1,5 @@
+"""How much the tests with damaged files do: `FUZZ=full make test` takes the full number of them, in half an hour."""
+
+import os
+
+FULL = os.environ.get("FUZZ") == "full"
