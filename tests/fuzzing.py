@@ -1,4 +1,4 @@
-"""How much the tests with damaged files do: `FUZZ=full make test` takes the full number of them, in half an hour."""
+"""How much the tests with damaged files do: `FUZZ=full make test` takes the full number of them."""
 
 import os
 
