@@ -15,7 +15,6 @@ from utils import startup
 if __name__ == "__main__":
     startup.configure()  # before paddle is imported
 
-# isort: split
 import paddle
 
 from checkpoints.classifier import Classifier

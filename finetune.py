@@ -47,18 +47,20 @@ def run(options: Options) -> Summary | None:
     require_state(options)
     with ranks.rank0_first():
         if options.embedded:
-            print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
+            if ranks.first:
+                print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
             embedded.prepare(options.cache_dir, -1 if where == "cpu" else options.gpu, train=not options.dry_run)
         train, evaluation = splits.scan_folders(options, trained_with(options.pretrained, options.model_arch))
     for line in splits.unusual(train, evaluation) if ranks.first else ():
         errors.warn(line)
+    if options.dry_run:
+        if options.check_data and ranks.first:
+            check_data(train, evaluation, print)
+        print(f"{options.run}: {len(train)} training images, {len(train.class_names)} classes; nothing was trained")
+        return None
     with contextlib.closing(open_log(options, ranks)) as log:
         if options.check_data and ranks.first:
             check_data(train, evaluation, log.line)
-        if options.dry_run:
-            images = f"{len(train)} training images, {len(train.class_names)} classes"
-            print(f"{options.run}: {images}; nothing was trained")
-            return None
         may_start(options, log)
         train, skipped, images = decode(options, train, evaluation, ranks)
         if options.resume and is_finished(options, train, images, log, ranks):
@@ -76,7 +78,8 @@ def decode(
         skipped = []
         if options.on_bad_image == "skip":
             train, skipped = splits.without_unreadable(train, "decoding the training images")
-        splits.decode_once(train, "decoding the training images")
+        else:
+            splits.decode_once(train, "decoding the training images")
         splits.decode_once(evaluation, "decoding the evaluation images")
         return train, skipped, digests(train, evaluation)
 
@@ -122,6 +125,7 @@ def report(run: Run, log: RunLog, done: int, batch: Batch) -> None:
     with run.watch.exclude():
         log.training(done, run.optimizer.last_lr, means, accuracy, run.images_per_second(done))
         log.mixed(done, batch, run.train.class_names, run.train.store.preprocess)
+    run.ranks.barrier()  # the first rank had more to do, and an exchange waits 30 seconds at most
 
 
 def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int) -> Scores:
@@ -133,6 +137,7 @@ def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int
             run.best = {"step": done, "acc": scores.acc1}
             save(run, log.path("_Best.pdparams"), done, log.replace_earlier)
         log.evaluation(done, scores, better)
+    run.ranks.barrier()
     return scores
 
 

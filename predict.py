@@ -14,7 +14,6 @@ from utils import startup
 if __name__ == "__main__":
     startup.configure()  # before paddle is imported
 
-# isort: split
 from datasets.folder import EXTENSIONS
 from evaluation import error_analysis, prediction
 from evaluation.prediction import Predictions

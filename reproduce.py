@@ -139,7 +139,8 @@ def provide(recipe: Recipe, runs: list[Run], gpus: list[int]) -> list[Run]:
     Raises:
         DataError, WeightsError: none can be made.
     """
-    share = int(os.environ["OMP_NUM_THREADS"]) // len(gpus)
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0])  # a list has a number for each nesting level
+    share = threads // len(gpus)
     os.environ["OMP_NUM_THREADS"] = str(recipe.threads or max(1, share))
     blocked = needs.obstacles(runs)
     possible = [run for run in runs if run.name not in blocked]

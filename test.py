@@ -17,7 +17,6 @@ from utils import startup
 if __name__ == "__main__":
     startup.configure()  # before paddle is imported
 
-# isort: split
 from datasets.folder import remarks, scan
 from datasets.splits import store_of
 from evaluation import error_analysis, interpolation

@@ -112,7 +112,7 @@ def batch_increases(
         labels: int64 [B].
         head: W [C, K] and b [K] of the classifier, float64.
         ends: stage ends of `network`.
-        measured: told how many more filters were measured.
+        measured: called with the number of filters that were just measured.
     """
     targets = paddle.to_tensor(labels)
     with Taps([end.block for end in ends] + [end.conv for end in ends]) as taps:
@@ -162,7 +162,6 @@ def _by_running_on(
             maps = stage(maps)
         logits = maps.mean(axis=[2, 3]).astype("float64") @ head[0] + head[1]
         of_target = paddle.take_along_axis(logits, targets.tile([len(logits) // count]).unsqueeze(1), axis=1).flatten()
-        # not cross_entropy: on the CPU it is never above 64
         return (paddle.logsumexp(logits, axis=1) - of_target).reshape([-1, count]).sum(axis=1).numpy()
 
     increases, before = [], losses(F.relu(pre_relu))

@@ -61,15 +61,14 @@ class CoTuning(Regularizer):
         self.source_head = nn.Linear(*pretrained.weight.shape)
         self.source_head.set_state_dict(pretrained.state_dict())
         shape = (len(setup.train.class_names), pretrained.weight.shape[1])
-        # Only the hold-out of "reverse" is random.
-        # without the 2, "reverse" is of classifiers that were not at their minimum
+        # only the hold-out of "reverse" is random; files without the 2 hold fits that had not converged
         draw = f"-{setup.seed}-2" if self.relationship == "reverse" else ""
         name = f"relationship-{setup.fingerprint}-{self.relationship}-{self.temperature}{draw}.npy"
         matrix = cached_array(setup.cache_dir / name, shape, lambda: self._relate(setup))
         self.register_buffer("source_classes", paddle.to_tensor(matrix.astype("float32")))
 
     def _relate(self, setup: Setup) -> np.ndarray:
-        from regularizers import relationship  # here, for it imports scikit-learn: a second that only this needs
+        from regularizers import relationship
 
         train = setup.train
         probabilities = relationship.source_probabilities(Frozen(setup.source), train, self.temperature)

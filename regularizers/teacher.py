@@ -39,6 +39,7 @@ class MeanTeacher(nn.Layer):
         self.precision = precision
         self.network = freeze(copy.deepcopy(source))
         self.bn_stats = bn_stats
+        self._pairs_of: tuple[int, list] | None = None  # to list all parameters at every step takes longer than to move
 
     @paddle.no_grad()
     def forward(self, images: paddle.Tensor) -> Outputs:
@@ -49,9 +50,9 @@ class MeanTeacher(nn.Layer):
     @paddle.no_grad()
     def update(self, student: nn.Layer, decay: float) -> None:
         """Move in place: teacher <- decay * teacher + (1 - decay) * student, all but the head."""
-        if getattr(self, "_followed", (None,))[0] is not student:
-            self._followed = (student, list(self._pairs(student)))
-        for mine, theirs in self._followed[1]:
+        if self._pairs_of is None or self._pairs_of[0] != id(student):
+            self._pairs_of = (id(student), list(self._pairs(student)))
+        for mine, theirs in self._pairs_of[1]:
             mine.add_((theirs - mine).scale_(1 - decay))  # on a CPU far faster than lerp_
 
     def _pairs(self, student: nn.Layer) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:

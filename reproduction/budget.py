@@ -96,7 +96,7 @@ def _kind(options: dict) -> tuple:
 
 @cache
 def _count(folder: str) -> int:
-    return len(scan(folder))
+    return len(scan(folder, empty_classes=True))
 
 
 def measure(arch: str, image_size: int, batch_size: int, batch_size_eval: int, gpu: int) -> Times | None:

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 MEASURED, PUBLISHED = "#1f5a94", "#c05a1c"
 CHARACTERS = 13  # per inch of the title
 

@@ -36,7 +36,7 @@ def obstacles(runs: list[Run]) -> dict[str, Failure]:
     known: dict[tuple, Failure | None] = {}
     failures = {}
     for run in runs:
-        key = (run.cell.dataset, *(run.settings.get(flag) for flag in ("pretrained", "model_arch")))
+        key = (run.cell.dataset, run.splits, *(run.settings.get(flag) for flag in ("pretrained", "model_arch")))
         if key not in known:
             known[key] = _obstacle(run)
         if known[key] is not None:

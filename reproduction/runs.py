@@ -81,7 +81,8 @@ class Run:
 
     def subset(self) -> Path:
         """Return the folder of links to the training images that the protocol selects, the same for every method."""
-        return self.out / "subsets" / f"{self.cell.dataset}_{digest(self.recipe.sampling(self.cell))}_s{self.seed}"
+        images = [self.recipe.sampling(self.cell), os.path.realpath(self.folder("train"))]
+        return self.out / "subsets" / f"{self.cell.dataset}_{digest(images)}_s{self.seed}"
 
     def file(self, ending: str) -> Path:
         """Return the run's file with `ending`, named as by `finetune.py`."""
@@ -197,6 +198,6 @@ def finished(recipe: Recipe, out: Path) -> list[Run]:
         seeds = [
             path.name.rpartition("_s")[2] for path in first.save.parent.glob(f"{first.name.rpartition('_s')[0]}_s*")
         ]
-        runs = [Run(recipe, cell, seed, "", out) for seed in sorted(int(seed) for seed in seeds if seed.isdigit())]
+        runs = [Run(recipe, cell, seed, "", out) for seed in sorted({int(seed) for seed in seeds if seed.isdecimal()})]
         result += [run for run in runs if run.state() == "finished"]
     return result

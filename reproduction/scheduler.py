@@ -107,7 +107,11 @@ class Pool:
             self._announced = True
 
     def _start(self, slot: int, job: Job, began: float) -> None:
-        command, product = job.next()
+        entry = job.next()
+        if entry is None:  # another process, which it waited for, has done it
+            self.ended(job, 0.0, None)
+            return
+        command, product = entry
         job.stderr.parent.mkdir(parents=True, exist_ok=True)
         with open(job.stderr, "wb") as stderr:
             process = subprocess.Popen(

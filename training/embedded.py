@@ -54,7 +54,7 @@ def test_dir(cache_dir: str) -> Path:
 def preset(given: dict[str, Any]) -> dict[str, Any]:
     """Return the defaults of the task beside the options in `given`; among them hyper-parameters for so short a run."""
     cache_dir = given.get("cache_dir", "./cache")
-    chosen = "sample_rate" in given or "sample_list" in given
+    chosen = any(flag in given for flag in ("sample_rate", "sample_classes", "sample_list"))
     return {
         "name": "greek",
         "train_dir": str(letters(cache_dir) / "greek" / "train"),

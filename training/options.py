@@ -72,7 +72,8 @@ class Options:
     sampling: str = _data("stratified", ("stratified", "author"), "rule of sample_rate")
     sample_list: str | None = _data(None, str, "train on the images listed in a file", "FILE")
     val_split: float | None = _data(None, FRACTION, "share of the training images to score instead of eval_dir")
-    on_bad_image: str = _data("error", ("error", "skip"), "skip: leave unreadable training images out")
+    on_bad_image: str = _data("error", ("error", "skip"), "skip: leave unreadable training images out",
+                             affects=False)
     check_data: bool = _data(False, SWITCH, "read every image first and list what is wrong", affects=False)
     cache: str = _data("disk", ("disk", "off"), "keep decoded images", affects=False)
     cache_dir: str = _data("./cache", str, "where decoded images and the embedded task go", affects=False)

@@ -51,7 +51,9 @@ class RunLog:
         self.base.parent.mkdir(parents=True, exist_ok=True)
         self._text = open(self.path(".txt"), "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
         if not lock(self._text):
+            self._text.close()
             raise UsageError(f"--name: another process is writing {self.path('.txt')}; give another --name")
+        self._began = os.fstat(self._text.fileno()).st_size  # before it are the lines of earlier processes
         self.rows: list[dict] = []
         self._bar, self._visual, self._samples = None, None, ""
         self._replaces = False  # whether files of an earlier run are still there, or may be
@@ -67,7 +69,7 @@ class RunLog:
             step: the number of updates before this start.
             evaluated: whether there was an evaluation among them, so that the table has rows.
         """
-        self._replaces, self._began = step == 0, os.fstat(self._text.fileno()).st_size
+        self._replaces = step == 0
         self.rows = [row for row in read_rows(self.path(".csv")) if int(row["step"]) <= step] if step else []
         if evaluated and not self.rows:
             warn(f"{self.path('.csv')}: no rows up to step {step}; the table begins there")
@@ -99,8 +101,9 @@ class RunLog:
                 self.path(ending).unlink(missing_ok=True)
         write_text(self.path("_samples.txt"), self._samples)
         if self._began:
-            file = self._text.fileno()
-            lines = os.pread(file, os.fstat(file).st_size - self._began, self._began)
+            with open(self.path(".txt"), "rb") as file:
+                file.seek(self._began)
+                lines = file.read()
             self._text.truncate(0)
             self._text.write(lines.decode("utf-8", "replace"))
             self._text.flush()

@@ -1,4 +1,4 @@
-"""Whether a run may start: what `--resume`, `--overwrite` and neither of them mean beside the files that are there."""
+"""Decide whether a run may start, given its flags and the files that exist."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def may_start(options: Options, log: RunLog | NullLog) -> None:
             of its files.
     """
     finished, started = log.path(".json").exists(), log.path("_Last.pdparams").exists()
-    if (finished or started) and not (options.resume or options.overwrite):
-        state = "is finished" if finished else "was interrupted: --resume continues it"
+    kept = log.path("_Best.pdparams").exists()
+    if (finished or started or kept) and not (options.resume or options.overwrite):
+        state = "is finished" if finished else "was interrupted: --resume continues it" if started else "left its _Best"
         raise UsageError(f"the run {log.base} {state}; --overwrite starts it again, --name gives another name")
     if not (options.resume and (finished or started)):
         own = [log.path(ending) for ending in _ENDINGS]
@@ -51,11 +52,12 @@ def may_start(options: Options, log: RunLog | NullLog) -> None:
 
 
 def read_summary(path: Path) -> dict | None:
-    """Return the summary of a finished run; None, with a warning unless it is absent, if there is no such thing."""
+    """Return the summary of a finished run, or None if it is missing; a damaged file also warns."""
     try:
         summary = json.loads(path.read_text(encoding="utf-8-sig"))
-        parts = (summary["options"]["method"], summary.get("source") or {}, summary.get("images") or {})
-        if all(isinstance(part, dict) for part in parts):
+        source, images = summary.get("source") or {}, summary.get("images") or {}
+        texts = [source.get("sha256", ""), *images.values()]
+        if isinstance(summary["options"]["method"], dict) and all(isinstance(text, str) for text in texts):
             return summary
     except FileNotFoundError:
         return None

@@ -51,7 +51,8 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the file; what `provenance` holds stands at its top."""
         content = asdict(self)
-        return {**content, **content.pop("provenance")}
+        provenance = content.pop("provenance")
+        return {**content, **provenance}
 
     def __str__(self) -> str:
         scored_on = self.scored_on["folder"]
