@@ -205,10 +205,6 @@ class EfficientNet(Network, nn.Layer):
         features = F.dropout(features, self.dropout, training=self.training)
         return Outputs(self._fc(features), features, tuple(maps))
 
-    def pooled(self, outputs: Outputs) -> paddle.Tensor:
-        """Return the mean of the last map over its pixels, [B, C]."""
-        return outputs.maps[-1].mean(axis=[2, 3])
-
 
 # timm's and torchvision's editions: padded alike on both sides, and resized with the bicubic kernel
 SYMMETRIC = Variant({"style": Style("symmetric", epsilon=1e-5, momentum=0.9)}, PretrainedWith(interpolation="bicubic"))

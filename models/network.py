@@ -34,8 +34,8 @@ class Network:
         return layer
 
     def pooled(self, outputs: Outputs) -> paddle.Tensor:
-        """Return the mean of the last map over its pixels, [B, C]: of a ResNet the features themselves."""
-        return outputs.features
+        """Return the mean of the last map over its pixels, [B, C]."""
+        return outputs.maps[-1].mean(axis=[2, 3])
 
 
 @dataclass(frozen=True)
