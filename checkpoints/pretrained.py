@@ -17,7 +17,7 @@ from checkpoints.entries import label, shown
 from checkpoints.published import HAPI, OFFICIAL
 from checkpoints.torchfile import unwrapped
 from models import ARCHITECTURES, HEAD_NAMES, PretrainedWith, build
-from models.network import IMAGENET
+from models.network import CROP_SHARE, IMAGENET
 from models.parameters import freeze
 from utils.errors import UsageError, WeightsError, names
 from utils.files import digest
@@ -120,6 +120,14 @@ def locate(pretrained: str, arch: str) -> Path:
         file = published.NAMED[pretrained][arch]
         return fetch(file.url, cache_dir() / file.local_name, sha256=file.sha256)
     return Path(pretrained)
+
+
+def crop_share(pretrained: str, arch: str) -> float:
+    """Return the side of the crop over that of the resized image for `--pretrained`; of a file, the architecture's."""
+    if pretrained == "none":
+        return CROP_SHARE
+    file = published.NAMED.get(pretrained, {}).get(arch)
+    return file.crop_share if file and file.crop_share else ARCHITECTURES[arch].crop_share
 
 
 def trained_with(pretrained: str, arch: str) -> PretrainedWith:
