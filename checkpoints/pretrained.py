@@ -133,7 +133,7 @@ def crop_share(pretrained: str, arch: str) -> float:
 def trained_with(pretrained: str, arch: str) -> PretrainedWith:
     """Return how the images were prepared that the weights of `--pretrained` were trained with.
 
-    A checkpoint says so itself, of other files the names of the weights do.
+    A checkpoint records it, and one that does not has ImageNet's; of other files the names of the weights tell.
 
     Raises:
         WeightsError: the file is damaged or refused, or it is left open which edition it is.
@@ -144,11 +144,13 @@ def trained_with(pretrained: str, arch: str) -> PretrainedWith:
     if pretrained in published.NAMED or not os.path.isfile(pretrained):  # an absent file is reported where it is needed
         return own
     content, path = formats.read(pretrained), Path(pretrained)
+    # of a run: some publishers put weights into an entry `model` too, but neither of the others
+    checkpoint = isinstance(content.get("model"), dict) and not {"arch", "iter"}.isdisjoint(content)
     written = content.get("preprocess") if isinstance(content.get("model"), dict) else None
-    if written is None:
+    if written is None and not checkpoint:
         return ARCHITECTURES[arch].trained_with(variant_of(content, arch, path))
     entries.validate({"preprocess": written}, path)
-    return replace(IMAGENET, **{name: written[name] for name in _PREPROCESS if name in written})
+    return replace(IMAGENET, **{name: written[name] for name in _PREPROCESS if name in (written or {})})
 
 
 def load_source(pretrained: str, arch: str) -> Source:

@@ -108,6 +108,21 @@ def test_plain_weights_our_checkpoints_and_the_references_are_sources(tmp_path):
         assert all(np.array_equal(t.numpy(), state[key].numpy()) for key, t in source.network.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("wrapper", "expected"),
+    [
+        ({"arch": "deit_small_patch16_224"}, "bilinear"),
+        ({"iter": 3, "optimizer": {}}, "bilinear"),
+        ({"iter": 3, "preprocess": {"image_size": 32, "resize_size": 37, "keep_aspect": False}}, "bilinear"),
+        ({}, "bicubic"),  # as DeiT's authors publish it
+    ],
+)
+def test_a_checkpoint_without_preprocess_has_imagenets(tmp_path, wrapper, expected):
+    path = tmp_path / "x.pdparams"
+    paddle.save({"model": {"fc.weight": np.zeros([384, 3], "float32")}, **wrapper}, str(path))
+    assert pretrained.trained_with(str(path), "deit_small_patch16_224").interpolation == expected
+
+
 NAMES = {"torchvision": "features.0.0.weight", "timm": "conv_stem.weight", "lukemelas": "_conv_stem.weight"}
 
 
