@@ -153,15 +153,6 @@ def trained_with(pretrained: str, arch: str) -> PretrainedWith:
     return replace(IMAGENET, **{name: written[name] for name in _PREPROCESS if name in (written or {})})
 
 
-def load_source(pretrained: str, arch: str) -> Source:
-    """Return the pretrained network `arch`, its weights loaded exactly, with as many classes as the file has.
-
-    Raises:
-        WeightsError: the file is absent, damaged, refused, of another architecture, or does not fit by name and shape.
-    """
-    return read_weights(pretrained, arch).network()
-
-
 def read_weights(pretrained: str, arch: str) -> Weights:
     """Read the weights of `--pretrained` without building a network.
 
@@ -207,19 +198,15 @@ def head_width(state: dict[str, np.ndarray], arch: str, path: Path) -> int:
     return max(1, min(classes, state[weight].size // features))  # for one that does not fit no larger head is built
 
 
-def read_state(path: Path, arch: str) -> dict[str, np.ndarray]:
-    """Read the weights in `path` under our names: a state dict, or the one in an entry such as `model` or `state_dict`.
+def state_of(content: dict, arch: str, path: Path) -> dict[str, np.ndarray]:
+    """Return the weights in the `content` of the file `path` under our names.
 
-    The reference's checkpoints hold an auxiliary head, `aux_fc`, which no fine-tuned network needs: it is left out.
+    The content is a state dict, or has it in an entry such as `model` or `state_dict`. The reference's checkpoints hold
+    an auxiliary head, `aux_fc`, which no fine-tuned network needs: it is left out.
 
     Raises:
-        WeightsError: the file is damaged or refused, or says that it holds another architecture.
+        WeightsError: it is not weights, or says that it holds another architecture.
     """
-    return state_of(formats.read(path), arch, path)
-
-
-def state_of(content: dict, arch: str, path: Path) -> dict[str, np.ndarray]:
-    """Return the weights in the `content` of the file `path` as `read_state` does."""
     if isinstance(content.get("model"), dict):
         written = content.get("arch", arch)
         if type(written) is not str or written != arch:

@@ -85,11 +85,6 @@ def stage_repeats(depth: float, style: Style = RELEASE) -> list[int]:
     return [_STAGES[0][0], *counts[1:-1], _STAGES[-1][0]] if style.fixed_ends else counts
 
 
-def repeats(arch: str) -> list[int]:
-    """Return the number of blocks in each of the seven stages of `arch`."""
-    return stage_repeats(_FAMILY[arch][1])
-
-
 def round_channels(channels: float) -> int:
     """Return the multiple of 8 nearest to `channels`, or the next one where that loses more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)

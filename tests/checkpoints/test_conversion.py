@@ -84,7 +84,7 @@ def test_efficientnet_b4_has_the_published_shapes(b4):
 @pytest.mark.parametrize("scheme", SCHEMES[1:3])
 def test_every_name_of_efficientnet_b0_is_known(scheme):
     """B0 has the names of B4, but for the blocks it does not have."""
-    repeats, ours = efficientnet.repeats("efficientnet_b0"), set(ARCHITECTURES["efficientnet_b0"](1000).state_dict())
+    repeats, ours = efficientnet.stage_repeats(1.0), set(ARCHITECTURES["efficientnet_b0"](1000).state_dict())
     names = []
     for row in B4_NAMES:
         place = re.match(r"blocks\.(\d)\.(\d)\.", row["timm"])

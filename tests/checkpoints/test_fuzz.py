@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from checkpoints import pretrained
+from checkpoints import formats, pretrained
 from tests.checkpoints.mutations import CANARY, FORMATS, mutated
 from utils.errors import WeightsError
 
@@ -55,7 +55,7 @@ def outcome(path, content):
     path.write_bytes(content)
     with limited():
         try:
-            state = pretrained.read_state(path, "resnet8")
+            state = pretrained.state_of(formats.read(path), "resnet8", path)
             pretrained.head_width(state, "resnet8", path)
         except WeightsError as failure:
             return str(failure)
