@@ -113,7 +113,7 @@ def renaming(names: Iterable[str], arch: str) -> dict[str, str]:
         WeightsError: two names mean the same weight.
     """
     names = list(names)
-    modules = module_names.ours(arch, names)
+    modules = module_names.ours(arch, list(map(bare, names)))
     renamed, origin = {}, {}
     for name in names:
         module, dot, leaf = bare(name).rpartition(".")

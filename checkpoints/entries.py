@@ -118,6 +118,7 @@ _NETWORK: Rules = {
 # may be absent or None
 _RUN: Rules = {
     "source.sha256": _TEXT,
+    "source.variant": _TEXT,
     "machine": (_options, "a dictionary of plain values by name"),
     "images.train": _TEXT,
     "images.evaluation": _TEXT,

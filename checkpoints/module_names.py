@@ -64,7 +64,7 @@ _FIRST_STAGE_BLOCK = (
 
 
 def ours(arch: str, names: list[str]) -> dict[str, str]:
-    """Return {another project's name of a module of `arch`: ours}; `names` are those of the weights in a file."""
+    """Return {another project's name of a module of `arch`: ours}; `names` are those of weights, unwrapped."""
     arguments = ARCHITECTURES[arch].arguments
     if arch in _RESNET_REPEATS:
         return _resnet(_RESNET_REPEATS[arch], _RESNET_STEM, _RESNET_BLOCK)
@@ -91,7 +91,7 @@ def _resnet(repeats: Sequence[int], stem: dict[str, str], block: dict[str, str])
 
 def _mobilenet_v3(names: list[str]) -> dict[str, str]:
     """Map torchvision's modules, whose numbers depend on which parts a block has: the names tell."""
-    features = [re.match(r"(?:module\.)?features\.(\d+)\.(?:block\.(\d+)\.(fc1)?)?", name) for name in names]
+    features = [re.match(r"features\.(\d+)\.(?:block\.(\d+)\.(fc1)?)?", name) for name in names]
     parts: dict[int, dict[int, bool]] = {}  # of each layer of `features`: the number of a part, and whether it gates
     for match in filter(None, features):
         layer = parts.setdefault(int(match[1]), {})

@@ -17,7 +17,7 @@ from checkpoints.entries import label, shown
 from checkpoints.published import HAPI, OFFICIAL
 from checkpoints.torchfile import unwrapped
 from models import ARCHITECTURES, HEAD_NAMES, PretrainedWith, build
-from models.network import IMAGENET
+from models.network import CROP_SHARE, IMAGENET
 from models.parameters import freeze
 from utils.errors import UsageError, WeightsError, names
 from utils.files import digest
@@ -122,10 +122,18 @@ def locate(pretrained: str, arch: str) -> Path:
     return Path(pretrained)
 
 
+def crop_share(pretrained: str, arch: str) -> float:
+    """Return the side of the crop over that of the resized image for `--pretrained`; of a file, the architecture's."""
+    if pretrained == "none":
+        return CROP_SHARE
+    file = published.NAMED.get(pretrained, {}).get(arch)
+    return file.crop_share if file and file.crop_share else ARCHITECTURES[arch].crop_share
+
+
 def trained_with(pretrained: str, arch: str) -> PretrainedWith:
     """Return how the images were prepared that the weights of `--pretrained` were trained with.
 
-    A checkpoint says so itself, of other files the names of the weights do.
+    A checkpoint records it, and one that does not has ImageNet's; of other files the names of the weights tell.
 
     Raises:
         WeightsError: the file is damaged or refused, or it is left open which edition it is.
@@ -136,20 +144,13 @@ def trained_with(pretrained: str, arch: str) -> PretrainedWith:
     if pretrained in published.NAMED or not os.path.isfile(pretrained):  # an absent file is reported where it is needed
         return own
     content, path = formats.read(pretrained), Path(pretrained)
+    # of a run: some publishers put weights into an entry `model` too, but neither of the others
+    checkpoint = isinstance(content.get("model"), dict) and not {"arch", "iter"}.isdisjoint(content)
     written = content.get("preprocess") if isinstance(content.get("model"), dict) else None
-    if written is None:
+    if written is None and not checkpoint:
         return ARCHITECTURES[arch].trained_with(variant_of(content, arch, path))
     entries.validate({"preprocess": written}, path)
-    return replace(IMAGENET, **{name: written[name] for name in _PREPROCESS if name in written})
-
-
-def load_source(pretrained: str, arch: str) -> Source:
-    """Return the pretrained network `arch`, its weights loaded exactly, with as many classes as the file has.
-
-    Raises:
-        WeightsError: the file is absent, damaged, refused, of another architecture, or does not fit by name and shape.
-    """
-    return read_weights(pretrained, arch).network()
+    return replace(IMAGENET, **{name: written[name] for name in _PREPROCESS if name in (written or {})})
 
 
 def read_weights(pretrained: str, arch: str) -> Weights:
@@ -197,19 +198,15 @@ def head_width(state: dict[str, np.ndarray], arch: str, path: Path) -> int:
     return max(1, min(classes, state[weight].size // features))  # for one that does not fit no larger head is built
 
 
-def read_state(path: Path, arch: str) -> dict[str, np.ndarray]:
-    """Read the weights in `path` under our names: a state dict, or the one in an entry such as `model` or `state_dict`.
+def state_of(content: dict, arch: str, path: Path) -> dict[str, np.ndarray]:
+    """Return the weights in the `content` of the file `path` under our names.
 
-    The reference's checkpoints hold an auxiliary head, `aux_fc`, which no fine-tuned network needs: it is left out.
+    The content is a state dict, or has it in an entry such as `model` or `state_dict`. The reference's checkpoints hold
+    an auxiliary head, `aux_fc`, which no fine-tuned network needs: it is left out.
 
     Raises:
-        WeightsError: the file is damaged or refused, or says that it holds another architecture.
+        WeightsError: it is not weights, or says that it holds another architecture.
     """
-    return state_of(formats.read(path), arch, path)
-
-
-def state_of(content: dict, arch: str, path: Path) -> dict[str, np.ndarray]:
-    """Return the weights in the `content` of the file `path` as `read_state` does."""
     if isinstance(content.get("model"), dict):
         written = content.get("arch", arch)
         if type(written) is not str or written != arch:

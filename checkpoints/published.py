@@ -43,11 +43,13 @@ class File:
         url: where it is.
         sha256: its checksum, or the first digits of it, as torch puts them into the names; None without one.
         name: its name here, where that of the address says too little.
+        crop_share: the side of the crop over the side of the resized image; None for the architecture's.
     """
 
     url: str
     sha256: str | None = None
     name: str = ""
+    crop_share: float | None = None
 
     @property
     def local_name(self) -> str:
@@ -55,8 +57,8 @@ class File:
         return self.name or self.url.rsplit("/", 1)[1]
 
 
-def _torch(name: str, digits: str) -> File:
-    return File(f"{_TORCH}{name}-{digits}.pth", digits)
+def _torch(name: str, digits: str, resize_size: int = 232) -> File:
+    return File(f"{_TORCH}{name}-{digits}.pth", digits, crop_share=224 / resize_size)
 
 
 _VIT = "vit_small_patch16_224.augreg_in21k_ft_in1k"
@@ -67,7 +69,7 @@ IMAGENET = {
     "resnet50_vd": File(_PADDLECLAS + "ResNet50_vd_ssld_pretrained.pdparams"),
     "efficientnet_b0": File(_LUKEMELAS + "efficientnet-b0-355c32eb.pth"),
     "efficientnet_b4": File(_LUKEMELAS + "efficientnet-b4-6ed6700e.pth"),
-    "convnext_tiny": _torch("convnext_tiny", "983f1562"),
+    "convnext_tiny": _torch("convnext_tiny", "983f1562", resize_size=236),
     "deit_small_patch16_224": File(
         "https://dl.fbaipublicfiles.com/deit/deit_small_patch16_224-cd65a155.pth", "cd65a155"
     ),

@@ -85,11 +85,6 @@ def stage_repeats(depth: float, style: Style = RELEASE) -> list[int]:
     return [_STAGES[0][0], *counts[1:-1], _STAGES[-1][0]] if style.fixed_ends else counts
 
 
-def repeats(arch: str) -> list[int]:
-    """Return the number of blocks in each of the seven stages of `arch`."""
-    return stage_repeats(_FAMILY[arch][1])
-
-
 def round_channels(channels: float) -> int:
     """Return the multiple of 8 nearest to `channels`, or the next one where that loses more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
@@ -204,10 +199,6 @@ class EfficientNet(Network, nn.Layer):
         features = self.activation(self._bn1(self._conv_head(x))).mean(axis=[2, 3])
         features = F.dropout(features, self.dropout, training=self.training)
         return Outputs(self._fc(features), features, tuple(maps))
-
-    def pooled(self, outputs: Outputs) -> paddle.Tensor:
-        """Return the mean of the last map over its pixels, [B, C]."""
-        return outputs.maps[-1].mean(axis=[2, 3])
 
 
 # timm's and torchvision's editions: padded alike on both sides, and resized with the bicubic kernel

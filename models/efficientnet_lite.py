@@ -35,7 +35,8 @@ ARCHITECTURES = {
         image_size,
         features=1280,
         # bicubic, as timm does: with Pillow it comes nearer to TensorFlow's bilinear resize, which does not average
-        pretrained_with=PretrainedWith(HALF, HALF, "bicubic", crop_share),
+        pretrained_with=PretrainedWith(HALF, HALF, "bicubic"),
+        crop_share=crop_share,
         variants={"symmetric": _SYMMETRIC},
     )
     for name, (width, depth, dropout, image_size, crop_share) in _FAMILY.items()

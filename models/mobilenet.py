@@ -32,9 +32,5 @@ class MobileNetV2(Network, vision.MobileNetV2):
         features = self.classifier[0](self.pool2d_avg(x).flatten(1))  # dropout
         return Outputs(self.head(features), features, tuple(maps))
 
-    def pooled(self, outputs: Outputs) -> paddle.Tensor:
-        """Return the mean of the last map over its pixels, [B, C]."""
-        return outputs.maps[-1].mean(axis=[2, 3])
-
 
 ARCHITECTURES = {"mobilenet_v2": Architecture(MobileNetV2, {}, features=1280)}

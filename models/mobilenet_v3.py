@@ -13,7 +13,7 @@ class _MobileNetV3(Network):
     """MobileNetV3 (Howard et al., arXiv 1905.02244).
 
     `maps` are the outputs of the last layer at each resolution, 1/2 to 1/32; the last one, that of the last 1x1
-    convolution, feeds the pool. The head reads the hidden layer of the classifier: that is what `features` are.
+    convolution, feeds the pool. `features` are the hidden layer of the classifier after dropout, which the head reads.
     """
 
     head_name = "classifier.3"
@@ -28,8 +28,8 @@ class _MobileNetV3(Network):
             x = block(x)
         maps.append(self.lastconv(x))
         hidden, activation, dropout, head = self.classifier
-        features = activation(hidden(self.avgpool(maps[-1]).flatten(1)))
-        return Outputs(head(dropout(features)), features, tuple(maps))
+        features = dropout(activation(hidden(self.avgpool(maps[-1]).flatten(1))))
+        return Outputs(head(features), features, tuple(maps))
 
 
 class MobileNetV3Large(_MobileNetV3, vision.MobileNetV3Large):

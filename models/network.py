@@ -34,8 +34,8 @@ class Network:
         return layer
 
     def pooled(self, outputs: Outputs) -> paddle.Tensor:
-        """Return the mean of the last map over its pixels, [B, C]: of a ResNet the features themselves."""
-        return outputs.features
+        """Return the mean of the last map over its pixels, [B, C]."""
+        return outputs.maps[-1].mean(axis=[2, 3])
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,15 @@ class PretrainedWith:
         mean: of each channel, in units of 1 = white.
         std: the deviation of each channel, likewise.
         interpolation: "bilinear" or "bicubic".
-        crop_share: the side of the crop over the side of the resized image.
     """
 
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     interpolation: str = "bilinear"
-    crop_share: float = 224 / 256
 
 
 IMAGENET = PretrainedWith()
+CROP_SHARE = 224 / 256  # the side of the crop over the side of the resized image
 
 
 @dataclass(frozen=True)
@@ -82,6 +81,7 @@ class Architecture:
         features: inputs of its head, which bound the classes that a file of weights can have.
         smallest: side of the smallest images that it can process, in pixels.
         pretrained_with: how the images of its published weights were prepared.
+        crop_share: the side of the crop over the side of the resized image, where a published file has no other.
         variants: the editions of other projects by name; weights record the one that they belong to.
     """
 
@@ -91,6 +91,7 @@ class Architecture:
     features: int | None = None
     smallest: int = 1
     pretrained_with: PretrainedWith = IMAGENET
+    crop_share: float = CROP_SHARE
     variants: dict[str, Variant] = field(default_factory=dict)
 
     def __call__(self, num_classes: int, variant: str = "") -> Network:

@@ -29,6 +29,10 @@ class ResNet(Network, vision.ResNet):
         features = self.avgpool(x).flatten(1)
         return Outputs(self.fc(features), features, tuple(maps))
 
+    def pooled(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the features, which are the mean of the last map over its pixels, [B, C]."""
+        return outputs.features
+
 
 # depth, block, base width, groups of each architecture
 _FAMILY = {

@@ -65,6 +65,10 @@ class ResNetCIFAR(Network, nn.Layer):
         features = x.mean(axis=[2, 3])
         return Outputs(self.fc(features), features, tuple(maps))
 
+    def pooled(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the features, which are the mean of the last map over its pixels, [B, C]."""
+        return outputs.features
+
 
 ARCHITECTURES = {
     f"resnet{depth}": Architecture(ResNetCIFAR, {"depth": depth}, features=64, image_size=32) for depth in (8, 14, 20)

@@ -69,6 +69,10 @@ class ResNetVD(Network, nn.Layer):
         features = x.mean(axis=[2, 3])
         return Outputs(self.fc(features), features, tuple(maps))
 
+    def pooled(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the features, which are the mean of the last map over its pixels, [B, C]."""
+        return outputs.features
+
 
 ARCHITECTURES = {
     "resnet18_vd": Architecture(ResNetVD, {"block": BasicBlock, "repeats": (2, 2, 2, 2)}, features=512),

@@ -136,9 +136,11 @@ def resampling(old: int, new: int) -> np.ndarray:
 _SMALL = {"patch": 16, "channels": 384, "depth": 12, "heads": 6}
 
 ARCHITECTURES = {
-    name: Architecture(VisionTransformer, _SMALL, features=384, smallest=16, pretrained_with=trained_with)
+    name: Architecture(
+        VisionTransformer, _SMALL, features=384, smallest=16, pretrained_with=trained_with, crop_share=0.9
+    )
     for name, trained_with in (
-        ("vit_small_patch16_224", PretrainedWith(HALF, HALF, "bicubic", 0.9)),
-        ("deit_small_patch16_224", PretrainedWith(interpolation="bicubic", crop_share=0.9)),
+        ("vit_small_patch16_224", PretrainedWith(HALF, HALF, "bicubic")),
+        ("deit_small_patch16_224", PretrainedWith(interpolation="bicubic")),
     )
 }

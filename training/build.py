@@ -111,6 +111,8 @@ def _setup(
     files = train.store.fingerprint(train.positions.tolist())
     preprocess = train.store.preprocess
     weights = source.sha256 if source else "none"
+    if source and source.variant:
+        weights += f" {source.variant}"
     if (preprocess.mean, preprocess.std) != (ORDINARY.mean, ORDINARY.std):  # else the name of an older file stays
         weights += f" {preprocess.mean} {preprocess.std}"
     return regularizers.Setup(

@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets import splits
 from datasets.loader import Dataset
+from datasets.preprocess import Preprocess
 from training.options import Options
 from utils.errors import DataError, UsageError, names
 
@@ -27,6 +28,8 @@ class Identity:
         images: sha256 of names and bytes of the "train" and "evaluation" images; {} in files of earlier versions.
         weights: sha256 of the pretrained weights; None without.
         ranks: the number of processes.
+        variant: the edition of the architecture that the weights belong to; "" for the architecture's.
+        preprocess: how the images are prepared; None in a summary, which does not record it.
     """
 
     options: dict[str, Any]
@@ -34,22 +37,30 @@ class Identity:
     images: dict[str, str]
     weights: str | None
     ranks: int
+    variant: str = ""
+    preprocess: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, options: Options, train: Dataset, images: dict[str, str], weights: str | None, ranks: int) -> Identity:
-        """Return what a run with these options, images and weights belongs to."""
-        return cls(options.affecting(), splits.listing(train)[1], images, weights, ranks)
+    def of(
+        cls, options: Options, train: Dataset, images: dict[str, str], source: dict[str, Any] | None, ranks: int
+    ) -> Identity:
+        """Return what a run with these options, images and weights belongs to; `source` is as a checkpoint has it."""
+        source, preprocess = source or {}, train.store.preprocess.to_dict()
+        weights, variant = source.get("sha256"), source.get("variant") or ""
+        return cls(options.affecting(), splits.listing(train)[1], images, weights, ranks, variant, preprocess)
 
     @classmethod
     def saved(cls, options: dict[str, Any], method: dict[str, Any], listed: str, content: dict[str, Any]) -> Identity:
         """Return what a saved run belongs to; `content` is its checkpoint or its summary.
 
-        An option younger than the file had its default.
+        An option or an entry of `preprocess` younger than the file had its default.
         """
         known = {option.name: option.default for option in fields(Options)}
-        weights = (content.get("source") or {}).get("sha256")
-        images = content.get("images") or {}
-        return cls({**known, **options, **method}, listed, images, weights, content.get("ranks") or 1)
+        source, images, written = (content.get(name) or {} for name in ("source", "images", "preprocess"))
+        weights, variant = source.get("sha256"), source.get("variant") or ""
+        preprocess = Preprocess(**written).to_dict() if written else None
+        ranks = content.get("ranks") or 1
+        return cls({**known, **options, **method}, listed, images, weights, ranks, variant, preprocess)
 
     def require_same(self, then: Identity, path: Path) -> None:
         """Refuse to go on from the run in `path`, which belongs to `then`, unless only spellings differ.
@@ -90,6 +101,12 @@ class Identity:
                 changed.append(f"the {split} images in {self.options[folder]} are not those it was started with")
         if self.weights != then.weights:
             changed.append(f"the weights of --pretrained {self.options['pretrained']} have changed")
+        if self.variant != then.variant:
+            changed.append(f"the edition of the weights, {then.variant or 'standard'}, is {self.variant or 'standard'}")
+        for name, value in (self.preprocess or {}).items() if then.preprocess else ():
+            same_option = self.options.get(name) == then.options.get(name)  # another one is named already
+            if value != then.preprocess[name] and same_option:
+                changed.append(f"{name} of the images {then.preprocess[name]} is now {value}")
         if self.ranks != then.ranks:
             changed.append(f"{then.ranks} processes are now {self.ranks}")
         return changed

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import regularizers
-from checkpoints.pretrained import check_choice
+from checkpoints.pretrained import check_choice, crop_share
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
 from training import embedded
@@ -171,7 +171,7 @@ class Options:
         default("train_dir", "./dataset/train")
         default("eval_dir", "./dataset/test")
         default("name", Path(self.train_dir).resolve().parent.name.lstrip(".") or "run")
-        default("resize_size", round(self.image_size / ARCHITECTURES[self.model_arch].pretrained_with.crop_share))
+        default("resize_size", round(self.image_size / crop_share(self.pretrained, self.model_arch)))
         default("lr_drop", int(2 * (self.max_iters + 1000) / 3))
         default("save_frequency", self.eval_frequency)
         default("run", f"{self.name}_{self.regularizer}")

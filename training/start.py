@@ -81,8 +81,8 @@ def is_finished(options: Options, train: Dataset, images: dict[str, str], log: R
             raise UsageError(f"--resume {path}: damaged, and {log.path('_Last.pdparams')} is absent; see --overwrite")
         return False
     then = Identity.saved(summary["options"], summary["options"]["method"], summary.get("samples_sha256"), summary)
-    weights = _weights(options.pretrained, then)
-    Identity.of(options, train, images, weights, ranks.count).require_same(then, path)
+    source = {"sha256": _weights(options.pretrained, then), "variant": then.variant}  # the summary's: none is loaded
+    Identity.of(options, train, images, source, ranks.count).require_same(then, path)
     print(f"{path}: the run is finished; --overwrite starts it again")
     return True
 

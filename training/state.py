@@ -68,7 +68,7 @@ def restore(run: Run, path: Path) -> int:
 
     Raises:
         WeightsError: the file is damaged or does not fit.
-        UsageError: the run was started with other options, images or weights.
+        UsageError: the run was started with other options, images, weights or preprocessing.
     """
     content = checkpoint.read(path)
     checkpoint.validate_run(content, path)
@@ -86,7 +86,7 @@ def restore(run: Run, path: Path) -> int:
 
 
 def _require_same(run: Run, content: dict, path: Path) -> None:
-    now = Identity.of(run.options, run.train, run.images, (run.source or {}).get("sha256"), run.ranks.count)
+    now = Identity.of(run.options, run.train, run.images, run.source, run.ranks.count)
     options, method = content["options"], content["regularizer"]["arguments"]
     now.require_same(Identity.saved(options, method, options.get("samples_sha256"), content), path)
 

@@ -84,7 +84,7 @@ def test_efficientnet_b4_has_the_published_shapes(b4):
 @pytest.mark.parametrize("scheme", SCHEMES[1:3])
 def test_every_name_of_efficientnet_b0_is_known(scheme):
     """B0 has the names of B4, but for the blocks it does not have."""
-    repeats, ours = efficientnet.repeats("efficientnet_b0"), set(ARCHITECTURES["efficientnet_b0"](1000).state_dict())
+    repeats, ours = efficientnet.stage_repeats(1.0), set(ARCHITECTURES["efficientnet_b0"](1000).state_dict())
     names = []
     for row in B4_NAMES:
         place = re.match(r"blocks\.(\d)\.(\d)\.", row["timm"])
@@ -108,6 +108,23 @@ def test_every_name_of_efficientnet_b0_is_known(scheme):
 )
 def test_names_of_efficientnet_b0(foreign, ours):
     assert conversion.renaming([foreign], "efficientnet_b0") == {foreign: ours}
+
+
+@pytest.mark.parametrize("prefix", ["", *conversion._PREFIXES, "module._orig_mod."])
+def test_torchvisions_mobilenet_v3_is_known_inside_every_wrapper(prefix):
+    expected = {
+        "features.0.0.weight": "conv.0.weight",
+        "features.1.block.0.0.weight": "blocks.0.bottleneck_conv.0.weight",
+        "features.1.block.1.0.weight": "blocks.0.linear_conv.0.weight",
+        "features.4.block.0.0.weight": "blocks.3.expand_conv.0.weight",
+        "features.4.block.1.1.running_mean": "blocks.3.bottleneck_conv.1._mean",
+        "features.4.block.2.fc1.weight": "blocks.3.mid_se.fc1.weight",
+        "features.4.block.2.fc2.bias": "blocks.3.mid_se.fc2.bias",
+        "features.4.block.3.0.weight": "blocks.3.linear_conv.0.weight",
+        "features.16.1.bias": "lastconv.1.bias",
+    }
+    wrapped = {prefix + foreign: ours for foreign, ours in expected.items()}
+    assert conversion.renaming(wrapped, "mobilenet_v3_large") == wrapped
 
 
 def test_resnet50_loads_from_torch(resnet50):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from checkpoints import pretrained
+from checkpoints import formats, pretrained
 from tests.checkpoints.mutations import CANARY, FORMATS, mutated
 from tests.fuzzing import FULL
 from utils.errors import WeightsError
@@ -51,7 +51,7 @@ def outcome(path, content):
     path.write_bytes(content)
     with limited():
         try:
-            state = pretrained.read_state(path, "resnet8")
+            state = pretrained.state_of(formats.read(path), "resnet8", path)
             pretrained.head_width(state, "resnet8", path)
         except WeightsError as failure:
             return str(failure)

@@ -58,8 +58,8 @@ def official(files, tmp_path, monkeypatch, damage=b""):
 def test_official_weights_are_fetched_once_checked_and_loaded(server, tmp_path, monkeypatch):
     files, requests = server
     state = official(files, tmp_path, monkeypatch)
-    source = pretrained.load_source("imagenet", "resnet18")
-    pretrained.load_source("imagenet", "resnet18")
+    source = pretrained.read_weights("imagenet", "resnet18").network()
+    pretrained.read_weights("imagenet", "resnet18").network()
     assert requests == ["/resnet18.pdparams"]
     assert source.num_classes == 1000
     assert source.sha256 == hashlib.sha256(files["resnet18.pdparams"]).hexdigest()
@@ -72,13 +72,13 @@ def test_a_wrong_sum_is_refused(server, tmp_path, monkeypatch):
     files, _ = server
     official(files, tmp_path, monkeypatch, damage=b"x")
     with pytest.raises(WeightsError, match="resnet18.pdparams"):
-        pretrained.load_source("imagenet", "resnet18")
+        pretrained.read_weights("imagenet", "resnet18").network()
     assert not (tmp_path / "weights" / "resnet18.pdparams").exists()
 
 
 def test_an_absent_file_says_what_to_put_where(server, tmp_path):
     with pytest.raises(WeightsError) as caught:
-        pretrained.load_source("imagenet", "resnet34")
+        pretrained.read_weights("imagenet", "resnet34").network()
     for words in ("resnet34.pdparams", str(tmp_path / "weights"), pretrained.OFFICIAL["resnet34"][1]):
         assert words in str(caught.value)
 
@@ -88,7 +88,7 @@ def test_a_file_placed_by_hand_needs_no_network(server, tmp_path, monkeypatch):
     official(files, tmp_path, monkeypatch)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "resnet18.pdparams").write_bytes(files["resnet18.pdparams"])
-    assert pretrained.load_source("imagenet", "resnet18").num_classes == 1000
+    assert pretrained.read_weights("imagenet", "resnet18").network().num_classes == 1000
     assert requests == []
 
 
@@ -103,9 +103,24 @@ def test_plain_weights_our_checkpoints_and_the_references_are_sources(tmp_path):
     }.items():
         path = str(tmp_path / f"{name}.pdparams")
         paddle.save(content, path)
-        source = pretrained.load_source(path, "resnet8")
+        source = pretrained.read_weights(path, "resnet8").network()
         assert source.num_classes == 6
         assert all(np.array_equal(t.numpy(), state[key].numpy()) for key, t in source.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "expected"),
+    [
+        ({"arch": "deit_small_patch16_224"}, "bilinear"),
+        ({"iter": 3, "optimizer": {}}, "bilinear"),
+        ({"iter": 3, "preprocess": {"image_size": 32, "resize_size": 37, "keep_aspect": False}}, "bilinear"),
+        ({}, "bicubic"),  # as DeiT's authors publish it
+    ],
+)
+def test_a_checkpoint_without_preprocess_has_imagenets(tmp_path, wrapper, expected):
+    path = tmp_path / "x.pdparams"
+    paddle.save({"model": {"fc.weight": np.zeros([384, 3], "float32")}, **wrapper}, str(path))
+    assert pretrained.trained_with(str(path), "deit_small_patch16_224").interpolation == expected
 
 
 NAMES = {"torchvision": "features.0.0.weight", "timm": "conv_stem.weight", "lukemelas": "_conv_stem.weight"}
@@ -141,7 +156,7 @@ def test_another_edition_is_built_with_its_settings_and_recorded(tmp_path):
     written = {"image_size": 32, "resize_size": 37, "mean": [0.4, 0.5, 0.6], "std": [0.1, 0.2, 0.3]}
     content = {"model": state, "arch": "efficientnet_b0", "source": {"variant": "symmetric"}, "preprocess": written}
     paddle.save(content, str(path))
-    source = pretrained.load_source(str(path), "efficientnet_b0")
+    source = pretrained.read_weights(str(path), "efficientnet_b0").network()
     assert source.variant == "symmetric"
     assert source.network._bn0._epsilon == 1e-5
     handed_on = pretrained.trained_with(str(path), "efficientnet_b0")
@@ -152,7 +167,7 @@ def test_another_edition_is_built_with_its_settings_and_recorded(tmp_path):
     assert classifier.preprocess == Preprocess(32, 37, False, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
     paddle.save({**content, "source": {"variant": "odd"}}, str(path))
     with pytest.raises(WeightsError, match=r"source\.variant is 'odd'; accepted with efficientnet_b0: symmetric"):
-        pretrained.load_source(str(path), "efficientnet_b0")
+        pretrained.read_weights(str(path), "efficientnet_b0").network()
 
 
 @pytest.mark.parametrize(
@@ -183,7 +198,7 @@ def test_what_does_not_fit_is_named(tmp_path, content, message):
     path = str(tmp_path / "x.pdparams")
     paddle.save(content, path)
     with pytest.raises(WeightsError, match=message):
-        pretrained.load_source(path, "resnet8")
+        pretrained.read_weights(path, "resnet8").network()
 
 
 def plain():
@@ -192,13 +207,13 @@ def plain():
 
 
 def write(path, state):
-    """Save `state` in the format of the suffix; a path as `load_source` takes it."""
+    """Save `state` in the format of the suffix; a path as `read_weights` takes it."""
     path.write_bytes(safetensors.numpy.save(state)) if path.suffix == ".safetensors" else paddle.save(state, str(path))
     return str(path)
 
 
 def assert_loaded(path, state):
-    network = pretrained.load_source(str(path), "resnet8").network
+    network = pretrained.read_weights(str(path), "resnet8").network().network
     assert all(np.array_equal(tensor.numpy(), state[name]) for name, tensor in network.state_dict().items())
 
 
@@ -218,18 +233,19 @@ def test_a_prefix_of_the_backbone_alone_is_dropped_and_an_ambiguous_one_is_not(t
     renamed = {name if name.startswith("fc.") else f"backbone.{name}": value for name, value in state.items()}
     assert_loaded(write(path, renamed), state)
     with pytest.raises(WeightsError, match="backbone.conv1.weight and conv1.weight are both conv1.weight"):
-        pretrained.load_source(write(path, {**renamed, "conv1.weight": state["conv1.weight"]}), "resnet8")
+        pretrained.read_weights(write(path, {**renamed, "conv1.weight": state["conv1.weight"]}), "resnet8").network()
     with pytest.raises(WeightsError, match="unknown: encoder_k.conv1.weight"):
-        pretrained.load_source(write(path, {**renamed, "encoder_k.conv1.weight": state["conv1.weight"]}), "resnet8")
+        written = write(path, {**renamed, "encoder_k.conv1.weight": state["conv1.weight"]})
+        pretrained.read_weights(written, "resnet8").network()
 
 
 def test_names_of_no_network_of_ours_are_shown(tmp_path):
     path = write(tmp_path / "w.pdparams", {f"encoder_q.{name}": value for name, value in plain().items()})
     with pytest.raises(WeightsError, match="no matrix fc.weight; its entries are encoder_q.conv1.weight, "):
-        pretrained.load_source(path, "resnet8")
+        pretrained.read_weights(path, "resnet8").network()
     path = write(tmp_path / "w.pdparams", {"\x1b[2J" * 1000: np.zeros(3, "float32")})
     with pytest.raises(WeightsError) as caught:
-        pretrained.load_source(path, "resnet8")
+        pretrained.read_weights(path, "resnet8").network()
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < len(path) + 300
 
@@ -281,7 +297,7 @@ def test_values_that_are_no_weights_are_refused_by_name(tmp_path, reason, name):
     state[name] = UNUSABLE[reason](state[name])
     path = write(tmp_path / "w.pdparams", state)
     with pytest.raises(WeightsError, match=f"w.pdparams: {name} .*{reason}.*; accepted ") as caught:
-        pretrained.load_source(path, "resnet8")
+        pretrained.read_weights(path, "resnet8").network()
     assert len(str(caught.value)) < len(path) + 200
     checkpoint.save(path, {"model": state, "arch": "resnet8", "classes": list("abcdef")})
     with pytest.raises(WeightsError, match=f"w.pdparams: {name} "):
@@ -291,7 +307,7 @@ def test_values_that_are_no_weights_are_refused_by_name(tmp_path, reason, name):
 def test_a_negative_variance_is_refused(tmp_path):
     path = write(tmp_path / "w.pdparams", {**plain(), "bn1._variance": np.full(16, -0.5, "float32")})
     with pytest.raises(WeightsError, match="w.pdparams: bn1._variance has negative values; accepted"):
-        pretrained.load_source(path, "resnet8")
+        pretrained.read_weights(path, "resnet8").network()
 
 
 @pytest.mark.parametrize(
@@ -304,7 +320,7 @@ def test_no_network_is_larger_than_the_head_in_its_file(tmp_path, monkeypatch, s
     )
     path = write(tmp_path / "w.safetensors", {"fc.weight": np.zeros(shape, "float32")})
     with pytest.raises(WeightsError, match=rf"another shape: fc.weight \[{shape[0]}, {shape[1]}\] instead of \[64, "):
-        pretrained.load_source(path, "resnet8")
+        pretrained.read_weights(path, "resnet8").network()
     assert built == [classes]
 
 

@@ -136,7 +136,7 @@ def test_b4_has_the_size_of_the_published_one(b4):
     assert len(state) == 610
     assert sum(math.prod(tensor.shape) for tensor in trained) == 19_341_616
     assert all(not tensor.stop_gradient for tensor in trained)
-    assert efficientnet.repeats("efficientnet_b4") == [2, 4, 4, 6, 6, 8, 2]
+    assert efficientnet.stage_repeats(1.8) == [2, 4, 4, 6, 6, 8, 2]
 
 
 def test_b0_has_the_size_of_the_published_one():
@@ -317,9 +317,10 @@ def test_torch_computes_the_same(request, fixture, size):
     x = np.random.default_rng(2).normal(size=(1, 3, size, size)).astype("float32")
     outputs = network(paddle.to_tensor(x))
     x = F.silu(norm("_bn0", conv("_conv_stem", torch.from_numpy(x), 2)))
+    depth = efficientnet.ARCHITECTURES[f"efficientnet_{fixture}"].arguments["depth"]
     strides = [
         stride if first else 1
-        for count, stride in zip(efficientnet.repeats(f"efficientnet_{fixture}"), STAGE_STRIDES)
+        for count, stride in zip(efficientnet.stage_repeats(depth), STAGE_STRIDES)
         for first in [True] + [False] * (count - 1)
     ]
     for i, stride in enumerate(strides):

@@ -98,7 +98,7 @@ def test_the_weights_of_the_package_give_the_logits_of_its_network(arch):
 
     theirs = module.EfficientNet.from_name(arch.replace("_", "-"), image_size=96)
     theirs.load_state_dict(torch.load(published.packaged(arch), weights_only=True))
-    ours = pretrained.load_source("imagenet", arch)
+    ours = pretrained.read_weights("imagenet", arch).network()
     assert ours.num_classes == 1000
     images = np.random.default_rng(1).uniform(-1, 1, size=(2, 3, 96, 96)).astype("float32")
     expected = theirs.eval()(torch.from_numpy(images)).detach().numpy()

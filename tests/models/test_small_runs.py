@@ -49,6 +49,16 @@ def test_head_and_features_are_those_of_the_outputs(arch):
     assert (arch in STAGED) == arch.endswith("_vd")
 
 
+@pytest.mark.parametrize("arch", ["mobilenet_v3_large", "mobilenet_v3_small"])
+def test_every_head_of_mobilenet_v3_reads_the_same_dropout(arch):
+    network = build(arch, 5)
+    network.eval()
+    network.classifier.train()  # its dropout alone differs between the modes
+    outputs = network(paddle.randn([2, 3, 64, 64]))
+    assert 0.1 < (outputs.features == 0).numpy().mean() < 0.3
+    assert paddle.equal_all(network.head(outputs.features), outputs.logits)
+
+
 def test_positions_of_the_own_size_are_not_resampled():
     np.testing.assert_array_equal(resampling(14, 14), np.eye(14))
     np.testing.assert_allclose(resampling(14, 6).sum(axis=1), np.ones(6), atol=1e-6)

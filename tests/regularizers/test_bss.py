@@ -124,13 +124,23 @@ def test_the_term_is_weighted_and_reaches_the_backbone_alone():
         assert np.abs(tensor.grad.numpy()).max() > 0
 
 
-def test_a_resnets_features_are_decomposed_as_they_are():
-    model = models.build("resnet8", 4)
-    outputs = model(paddle.to_tensor(matrix(6, 3, 16, 16), "float32"))
+@pytest.mark.parametrize("arch", ["resnet8", "resnet18", "resnet18_vd"])
+def test_a_resnets_features_are_decomposed_as_they_are(arch):
+    model = models.build(arch, 4)
+    outputs = model(paddle.to_tensor(matrix(2, 3, 32, 32), "float32"))
     assert model.pooled(outputs) is outputs.features
 
 
-@pytest.mark.parametrize("arch", ["efficientnet_b0", "mobilenet_v2"])
+HEADS = {  # the layers between the last map and the logits
+    "efficientnet_b0": "_conv_head _bn1 _fc",
+    "mobilenet_v2": "classifier",
+    "mobilenet_v3_small": "classifier",
+    "convnext_tiny": "norm fc",
+    "vit_small_patch16_224": "fc",
+}
+
+
+@pytest.mark.parametrize("arch", list(HEADS))
 def test_of_another_network_the_pooled_last_map_is_decomposed(arch):
     model = models.build(arch, 4)
     model.train()
@@ -140,7 +150,7 @@ def test_of_another_network_the_pooled_last_map_is_decomposed(arch):
     term = BSS(bss_lambda=0.25, bss_k=2).loss(model, SimpleNamespace(mix=None), outputs, 0)["bss"]
     assert term.item() == pytest.approx(0.25 * reference(pooled, 2)[0], rel=1e-3)
     term.backward()
-    head = "_conv_head" if arch == "efficientnet_b0" else "classifier"
+    head = tuple(HEADS[arch].split())
     assert all(p.grad is None for name, p in model.named_parameters() if name.startswith(head))
 
 

@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 import regularizers
 from tests.pictures import write_folder
-from training.options import parse
+from training.options import Options, parse
 from utils.errors import UsageError, WeightsError
 
 REFERENCE = {
@@ -185,3 +187,26 @@ def test_the_name_of_data_in_a_hidden_folder(tmp_path, monkeypatch, folder, name
     write_folder(tmp_path / folder / "train", ("a", "b"), count=1)
     options = parse(["--regularizer", "l2", "--pretrained", "none", "--train_dir", f"{folder}/train"])
     assert (options.name, options.run) == (name, f"{name}_l2")
+
+
+@pytest.mark.parametrize(
+    ("pretrained", "arch", "size", "resize"),
+    [
+        ("imagenet", "resnet50", 224, 256),
+        ("places365", "resnet50", 224, 256),
+        ("imagenet_v2", "resnet50", 224, 232),
+        ("imagenet_v2", "mobilenet_v3_large", 224, 232),
+        ("imagenet", "convnext_tiny", 224, 236),
+        ("imagenet", "vit_small_patch16_224", 224, 249),
+        ("none", "vit_small_patch16_224", 224, 256),
+        ("none", "resnet8", 32, 37),
+        ("file.pdparams", "resnet8", 32, 37),
+        ("file.pdparams", "convnext_tiny", 224, 256),
+        ("file.pdparams", "vit_small_patch16_224", 224, 249),
+    ],
+)
+def test_images_are_resized_as_for_the_weights(tmp_path, monkeypatch, pretrained, arch, size, resize):
+    monkeypatch.chdir(tmp_path)
+    Path("file.pdparams").touch()
+    given = {"train_dir": "x", "model_arch": arch, "image_size": size, "pretrained": pretrained}
+    assert Options.of({**given, "regularizer": "l2"}).resize_size == resize
