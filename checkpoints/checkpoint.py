@@ -1,4 +1,4 @@
-"""Checkpoints: what is in one, written whole or not at all, read safely and loaded exactly."""
+"""Checkpoints: written whole or not at all, read safely, loaded exactly; training/state.py says what is in one."""
 
 from __future__ import annotations
 
