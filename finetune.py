@@ -125,7 +125,6 @@ def report(run: Run, log: RunLog, done: int, batch: Batch) -> None:
     with run.watch.exclude():
         log.training(done, run.optimizer.last_lr, means, accuracy, run.images_per_second(done))
         log.mixed(done, batch, run.train.class_names, run.train.store.preprocess)
-    run.ranks.barrier()  # the first rank had more to do, and an exchange waits 30 seconds at most
 
 
 def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int) -> Scores:
@@ -137,7 +136,6 @@ def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int
             run.best = {"step": done, "acc": scores.acc1}
             save(run, log.path("_Best.pdparams"), done, log.replace_earlier)
         log.evaluation(done, scores, better)
-    run.ranks.barrier()
     return scores
 
 
