@@ -37,6 +37,19 @@ class DataOptions(Protocol):
     cache_dir: Path
 
 
+def choose(folder: ImageFolder, options: DataOptions) -> tuple[np.ndarray, list[str]]:
+    """Return the positions and class names of the images of `folder` that the options select; errors as of `subset`."""
+    return subset(
+        folder,
+        options.seed,
+        rate=options.sample_rate,
+        class_spec=options.sample_classes,
+        total=options.sample_total,
+        sampling=options.sampling,
+        listed=options.sample_list,
+    )
+
+
 def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) -> tuple[Dataset, Dataset]:
     """Return the images for training and for evaluation, chosen and labelled; nothing is decoded yet.
 
@@ -50,15 +63,7 @@ def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) 
     """
     folder = scan(options.train_dir, "--train_dir")
     _refuse_one_class(folder)
-    chosen, class_names = subset(
-        folder,
-        options.seed,
-        rate=options.sample_rate,
-        class_spec=options.sample_classes,
-        total=options.sample_total,
-        sampling=options.sampling,
-        listed=options.sample_list,
-    )
+    chosen, class_names = choose(folder, options)
     if len(class_names) == 1:
         raise UsageError(f"--sample_classes {options.sample_classes}: a single class; accepted are two or more")
     preprocess = Preprocess(

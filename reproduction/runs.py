@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.folder import scan
-from datasets.subsets import subset
+from datasets.splits import choose
 from reproduction.recipes import Cell, Recipe, digest
 from training import embedded
 from training.options import AUTO, Options
@@ -169,15 +169,7 @@ class Run:
         flags = {flag: value for flag, value in self._flags().items() if not flag.startswith("sampl")}
         selection = Options.from_flags({**flags, **self.recipe.sampling(self.cell)})
         images = scan(selection.train_dir)
-        chosen, _ = subset(
-            images,
-            self.seed,
-            rate=selection.sample_rate,
-            class_spec=selection.sample_classes,
-            total=selection.sample_total,
-            sampling=selection.sampling,
-            listed=selection.sample_list,
-        )
+        chosen, _ = choose(images, selection)
         partial = target.with_name(f"{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         for path in images.select(chosen).paths:

@@ -82,7 +82,7 @@ class Identity:
     def _changed_options(self, then: Identity) -> list[str]:
         covered = set()  # paths whose content is compared
         if then.images:
-            covered |= {*_FOLDERS.values(), "sample_list"}
+            covered |= set(_PATHS)
         if self.weights and self.weights == then.weights:
             covered.add("pretrained")
         return [
