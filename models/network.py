@@ -38,6 +38,22 @@ class Network:
         return outputs.maps[-1].mean(axis=[2, 3])
 
 
+class StagedNetwork(Network):
+    """A residual network, whose last map feeds the pooling that makes the features."""
+
+    def stage_outputs(self, x: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
+        """Return the output of each of `stage_names`, the first applied to `x` [B, C, H, W]."""
+        maps = []
+        for name in self.stage_names:
+            x = getattr(self, name)(x)
+            maps.append(x)
+        return tuple(maps)
+
+    def pooled(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the features, which are the mean of the last map over its pixels, [B, C]."""
+        return outputs.features
+
+
 @dataclass(frozen=True)
 class PretrainedWith:
     """How the images were prepared that published weights were trained with.

@@ -6,11 +6,11 @@ import paddle
 import paddle.vision.models as vision
 from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
 
-from models.network import Architecture, Network
+from models.network import Architecture, StagedNetwork
 from models.outputs import Outputs
 
 
-class ResNet(Network, vision.ResNet):
+class ResNet(StagedNetwork, vision.ResNet):
     """ResNet, ResNeXt and Wide ResNet (He et al., arXiv 1512.03385; 1611.05431; 1605.07146).
 
     `maps` are the outputs of `layer1` to `layer4`, each after its last ReLU.
@@ -22,16 +22,9 @@ class ResNet(Network, vision.ResNet):
     def forward(self, images: paddle.Tensor) -> Outputs:
         """Map normalised images [B, 3, H, W] to `Outputs`."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        maps = []
-        for name in self.stage_names:
-            x = getattr(self, name)(x)
-            maps.append(x)
-        features = self.avgpool(x).flatten(1)
-        return Outputs(self.fc(features), features, tuple(maps))
-
-    def pooled(self, outputs: Outputs) -> paddle.Tensor:
-        """Return the features, which are the mean of the last map over its pixels, [B, C]."""
-        return outputs.features
+        maps = self.stage_outputs(x)
+        features = self.avgpool(maps[-1]).flatten(1)
+        return Outputs(self.fc(features), features, maps)
 
 
 # depth, block, base width, groups of each architecture

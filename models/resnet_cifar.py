@@ -7,7 +7,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.vision.models.resnet import BasicBlock
 
-from models.network import Architecture, Network
+from models.network import Architecture, StagedNetwork
 from models.outputs import Outputs
 
 
@@ -25,7 +25,7 @@ class Shortcut(nn.Layer):
         return paddle.concat([x, zeros], axis=1)  # F.pad overwrites foreign memory under oneDNN, in an exported network
 
 
-class ResNetCIFAR(Network, nn.Layer):
+class ResNetCIFAR(StagedNetwork, nn.Layer):
     """Depth 6n + 2: a 3x3 stem, three stages of n blocks at 16, 32 and 64 channels, pooling, one linear head.
 
     `maps` are the outputs of `layer1` to `layer3`, each after its last ReLU.
@@ -58,16 +58,9 @@ class ResNetCIFAR(Network, nn.Layer):
     def forward(self, images: paddle.Tensor) -> Outputs:
         """Map normalised images [B, 3, H, W] to `Outputs`."""
         x = F.relu(self.bn1(self.conv1(images)))
-        maps = []
-        for name in self.stage_names:
-            x = getattr(self, name)(x)
-            maps.append(x)
-        features = x.mean(axis=[2, 3])
-        return Outputs(self.fc(features), features, tuple(maps))
-
-    def pooled(self, outputs: Outputs) -> paddle.Tensor:
-        """Return the features, which are the mean of the last map over its pixels, [B, C]."""
-        return outputs.features
+        maps = self.stage_outputs(x)
+        features = maps[-1].mean(axis=[2, 3])
+        return Outputs(self.fc(features), features, maps)
 
 
 ARCHITECTURES = {

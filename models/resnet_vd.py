@@ -11,7 +11,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.vision.models.resnet import BasicBlock, BottleneckBlock
 
-from models.network import Architecture, Network
+from models.network import Architecture, StagedNetwork
 from models.outputs import Outputs
 
 _CHANNELS = (64, 128, 256, 512)
@@ -21,7 +21,7 @@ def _conv(channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.C
     return nn.Conv2D(channels_in, channels, kernel, stride, kernel // 2, bias_attr=False)
 
 
-class ResNetVD(Network, nn.Layer):
+class ResNetVD(StagedNetwork, nn.Layer):
     """Deep stem, four stages, pooling, one linear head.
 
     `maps` are the outputs of `layer1` to `layer4`, each after its last ReLU.
@@ -62,16 +62,9 @@ class ResNetVD(Network, nn.Layer):
     def forward(self, images: paddle.Tensor) -> Outputs:
         """Map normalised images [B, 3, H, W] to `Outputs`."""
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, 1)
-        maps = []
-        for name in self.stage_names:
-            x = getattr(self, name)(x)
-            maps.append(x)
-        features = x.mean(axis=[2, 3])
-        return Outputs(self.fc(features), features, tuple(maps))
-
-    def pooled(self, outputs: Outputs) -> paddle.Tensor:
-        """Return the features, which are the mean of the last map over its pixels, [B, C]."""
-        return outputs.features
+        maps = self.stage_outputs(x)
+        features = maps[-1].mean(axis=[2, 3])
+        return Outputs(self.fc(features), features, maps)
 
 
 ARCHITECTURES = {
