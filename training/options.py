@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import typing
-from dataclasses import Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +13,15 @@ from checkpoints.pretrained import check_choice, crop_share
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
 from training import embedded
-from utils.commandline import SEED, Parser, number, shortened, switch
+from training.flags import SWITCH, accepted, add_argument, add_field, converted, flag
+from utils.commandline import SEED, Parser, number, shortened
 from utils.errors import UsageError
 from utils.precision import MODES
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
 PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1)
-SWITCH = object()  # a flag without a value
 AUTO = "auto"
-
-
-def _flag(
-    group: str,
-    default: Any,
-    accepts: Any,
-    text: str,
-    metavar: str | None = None,
-    affects: bool = True,
-    bare: Any = None,
-) -> Any:
-    """Return the field of one option.
-
-    Args:
-        group: its heading in the help.
-        default: None where it depends on other options, as the help text then says.
-        accepts: a converter from text, the accepted values, or `SWITCH`.
-        text: its help.
-        metavar: its value in the help.
-        affects: whether it can change the result of a run; if not, it may differ when the run is resumed.
-        bare: what the flag means without a value; None where it needs one.
-    """
-    metadata = {"group": group, "accepts": accepts, "help": text, "metavar": metavar, "affects": affects, "bare": bare}
-    return field(default=default, metadata=metadata)
-
-
-_data, _run, _training = (functools.partial(_flag, group) for group in ("data", "run", "training"))
+_data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
 
 @dataclass(frozen=True)
@@ -147,10 +120,9 @@ class Options:
         arguments = regularizers.arguments(flags.get("regularizer", regularizers.DEFAULT))
         given = {}
         for option, text in flags.items():
-            accepts = _accepts(*arguments[option])[0] if option in arguments else _FLAGS.get(option, SWITCH)
-            accepts = accepts.metadata["accepts"] if isinstance(accepts, Field) else accepts
-            bare = option in _FLAGS and _FLAGS[option].metadata["bare"] and not text
-            given[option] = True if bare else _converted(option, text, accepts)
+            about = _FLAGS[option].metadata if option in _FLAGS else {"accepts": SWITCH, "bare": None}
+            accepts = accepted(arguments[option][1]) if option in arguments else about["accepts"]
+            given[option] = True if about["bare"] and not text else converted(option, text, accepts)
         return cls.of(given)
 
     def to_dict(self) -> dict[str, Any]:
@@ -226,7 +198,6 @@ def parse(argv: list[str]) -> Options:
 
 def _parser(name: str) -> Parser:
     """Return the parser of a run of method `name`; what is not given is absent from its result."""
-    described, arguments = regularizers.descriptions(name), regularizers.arguments(name)
     parser = Parser(
         prog="finetune.py",
         description="Fine-tune a pretrained network on a folder of images.",
@@ -234,50 +205,11 @@ def _parser(name: str) -> Parser:
     )
     groups = {title: parser.add_argument_group(title) for title in ("data", "run", "training")}
     for option in _FLAGS.values():
-        about = option.metadata
-        default = name if option.name == "regularizer" else None if about["bare"] else option.default
-        flag = _add(groups[about["group"]], option.name, about["accepts"], about["metavar"], default, about["help"])
-        if about["bare"]:
-            flag.nargs, flag.const = "?", about["bare"]
-    method = parser.add_argument_group(f"hyper-parameters of {name}")
-    for flag, (parameter, hint) in arguments.items():
-        accepts, metavar = _accepts(parameter, hint)
-        _add(method, flag, accepts, metavar, parameter.default, described.get(flag, "").rstrip("."))
+        add_field(groups[option.metadata["group"]], option, name if option.name == "regularizer" else option.default)
+    described, method = regularizers.descriptions(name), parser.add_argument_group(f"hyper-parameters of {name}")
+    for parameter, hint in regularizers.arguments(name).values():
+        add_argument(method, parameter, hint, described.get(parameter.name, "").rstrip("."))
     return parser
-
-
-def _add(group: Any, name: str, accepts: Any, metavar: str | None, default: Any, text: str) -> argparse.Action:
-    shown = text.replace("%", "%%")
-    if accepts is SWITCH:
-        return group.add_argument(f"--{name}", action="store_true", help=shown)
-    if default is not None:
-        shown = f"{shown} (default: {default})"
-    kind = {"choices": accepts} if isinstance(accepts, (tuple, dict)) else {"type": accepts}
-    return group.add_argument(f"--{name}", **kind, metavar=metavar, help=shown)
-
-
-def _accepts(parameter: Any, hint: type) -> tuple[Any, str | None]:
-    """Return what the hyper-parameter of a method accepts, and its value in the help."""
-    if typing.get_origin(hint) is typing.Literal:
-        return typing.get_args(hint), None
-    return {bool: switch, int: number(int)}.get(hint, hint), {bool: "BOOL", int: "N", float: "X"}.get(hint, "TEXT")
-
-
-def _converted(name: str, text: str, accepts: Any) -> Any:
-    if accepts is SWITCH:
-        return True
-    if not text:
-        raise UsageError(f"argument --{name}: expected one argument")
-    if isinstance(accepts, (tuple, dict)):
-        if text not in accepts:
-            raise UsageError(
-                f"argument --{name}: invalid choice: {shortened(text)!r} (choose from {', '.join(accepts)})"
-            )
-        return text
-    try:
-        return accepts(text)
-    except (argparse.ArgumentTypeError, ValueError) as error:
-        raise UsageError(f"argument --{name}: {error}") from None
 
 
 def _refuse(option: str, name: str) -> None:
