@@ -26,6 +26,7 @@ from utils.distributed import Ranks
 from utils.errors import UsageError, warn
 from utils.files import lock, write_text
 
+MANY_EPOCHS = 1000  # above it a run is said to be long for its images
 # options that nobody compares runs by, beside those that cannot change a result
 _NOT_COMPARED = {"name", "print_frequency", "eval_frequency", "batch_size_eval"}
 
@@ -39,14 +40,13 @@ class RunLog:
         save: folder of the checkpoints, tables and pictures.
         log_dir: folder that holds one VisualDL folder for each run.
         run: the run's name.
-        total: updates in the whole run.
 
     Raises:
         UsageError: another process is writing a run of this name.
     """
 
-    def __init__(self, save: str, log_dir: str, run: str, total: int):
-        self.base, self.run, self.total = Path(save) / run, run, total
+    def __init__(self, save: str, log_dir: str, run: str):
+        self.base, self.run = Path(save) / run, run
         self.visual_dir = Path(log_dir) / run
         self.base.parent.mkdir(parents=True, exist_ok=True)
         self._text = open(self.path(".txt"), "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
@@ -62,14 +62,15 @@ class RunLog:
         """Return the file of this run with `ending`."""
         return self.base.with_name(self.base.name + ending)
 
-    def start(self, step: int, evaluated: bool = False) -> None:
+    def start(self, step: int, total: int, evaluated: bool = False) -> None:
         """Begin at `step`: 0 empties the run's curves, more keeps what was written up to there.
 
         Args:
             step: the number of updates before this start.
+            total: updates in the whole run.
             evaluated: whether there was an evaluation among them, so that the table has rows.
         """
-        self._replaces = step == 0
+        self._replaces, self.total = step == 0, total
         self.rows = [row for row in read_rows(self.path(".csv")) if int(row["step"]) <= step] if step else []
         if evaluated and not self.rows:
             warn(f"{self.path('.csv')}: no rows up to step {step}; the table begins there")
@@ -86,6 +87,12 @@ class RunLog:
         for line in run.skipped:
             self.line(f"skipped: {line}")
         self.line(f"{self.run}: {len(run.train)} images, {len(run.train.class_names)} classes, {device}")
+        options = run.options
+        epochs = options.max_iters * options.batch_size / len(run.train)
+        self.line(f"{options.max_iters} updates of {options.batch_size} images, {epochs:,.3g} epochs")
+        self.line(", ".join(f"{name} {value:.6g}" for name, value in options.following().items()))
+        if epochs > MANY_EPOCHS:
+            warn(f"the run sees each image {epochs:,.0f} times; --epochs N or --time 10m makes a shorter one")
 
     def replace_earlier(self, first: Path) -> None:
         """Remove the files of an earlier run of this name, once.
@@ -205,7 +212,7 @@ def open_log(options: Options, ranks: Ranks) -> RunLog | NullLog:
         UsageError: another process is writing a run of this name.
     """
     if ranks.first:
-        return RunLog(options.save, options.log_dir, options.run, options.max_iters)
+        return RunLog(options.save, options.log_dir, options.run)
     return NullLog(options.save, options.run)
 
 

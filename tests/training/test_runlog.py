@@ -19,8 +19,8 @@ from training.runlog import RunLog
 
 @pytest.fixture
 def log(tmp_path):
-    with contextlib.closing(RunLog(str(tmp_path / "output"), str(tmp_path / "visual"), "pets_mixup", 9)) as log:
-        log.start(0)
+    with contextlib.closing(RunLog(str(tmp_path / "output"), str(tmp_path / "visual"), "pets_mixup")) as log:
+        log.start(0, 9)
         yield log
 
 
@@ -37,8 +37,8 @@ def panels(log):
 
 def test_a_run_that_starts_again_forgets_its_table(tmp_path):
     for _ in range(2):
-        with contextlib.closing(RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2", 9)) as log:
-            log.start(0)
+        with contextlib.closing(RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2")) as log:
+            log.start(0, 9)
             assert log.rows == []
             log.replace_earlier(log.path("_Last.pdparams"))
             assert not log.path(".csv").exists()
@@ -50,7 +50,7 @@ def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2", 9).close()
+    RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2").close()
     assert not in_use(tmp_path / "pets_l2.txt")
 
 
