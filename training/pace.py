@@ -138,7 +138,7 @@ def evaluation_seconds(run: Run, evaluation: Dataset) -> float:
 
 
 class Forecast:
-    """Says once, after a few updates of a run, how long the rest takes.
+    """Says once, after a few updates of a run, how it begins and how long the rest takes.
 
     Args:
         run: before its first update.
@@ -157,6 +157,8 @@ class Forecast:
             return
         _wait(self.run)
         if done == self.timed[0]:
+            if done == 1:
+                self.log.first(self.run.meter.state()[0]["ce"])
             self.began = time.perf_counter()
             return
         options = self.run.options

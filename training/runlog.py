@@ -18,6 +18,7 @@ from datasets.preprocess import ORDINARY, Preprocess
 from evaluation import curves, metrics
 from evaluation.error_analysis import csv_text
 from evaluation.scores import Scores
+from training.advice import Advice
 from training.build import Run
 from training.options import AFFECTING, Options
 from training.summary import Summary
@@ -87,7 +88,8 @@ class RunLog:
         for line in run.skipped:
             self.line(f"skipped: {line}")
         self.line(f"{self.run}: {len(run.train)} images, {len(run.train.class_names)} classes, {device}")
-        options = run.options
+        options, source = run.options, run.source
+        self.advice = Advice(warn, len(run.train.class_names), source and source["classes"], options.max_iters)
         epochs = options.max_iters * options.batch_size / len(run.train)
         self.line(f"{options.max_iters} updates of {options.batch_size} images, {epochs:,.3g} epochs")
         self.line(", ".join(f"{name} {value:.6g}" for name, value in options.following().items()))
@@ -128,6 +130,10 @@ class RunLog:
         """Move the progress bar on by one step."""
         self._bar.update()
 
+    def first(self, cross_entropy: float) -> None:
+        """Look at the cross-entropy of the first update of a new run."""
+        self.advice.first(cross_entropy)
+
     def training(self, step: int, lr: float, means: dict[str, float], accuracy: float, rate: float) -> None:
         """Report the means since the last report: the loss, its terms, the accuracy in percent, images/s."""
         loss = means["loss"]
@@ -142,6 +148,7 @@ class RunLog:
         scalars = {"train_loss": loss, "train_acc": accuracy, "train/lr": lr, "time/images_per_second": rate}
         scalars.update({f"train/loss_{name}": value for name, value in parts.items()})
         self._visual.scalars(step, scalars)
+        self.advice.report(step, means)
 
     def evaluation(self, step: int, scores: Scores, best: bool) -> None:
         """Report the scores on the evaluation images, add them to the table, redraw the picture."""
@@ -150,6 +157,7 @@ class RunLog:
         write_text(self.path(".csv"), csv_text(self.rows, (*COLUMNS, *metrics.columns())))
         curves.draw(self.path(".png"), self.run, self.rows)
         self._visual.scalars(step, metrics.curve_points(scores.values))
+        self.advice.evaluation(self.rows)
 
     def mixed(self, step: int, batch: Batch, classes: Sequence[str], preprocess: Preprocess = ORDINARY) -> None:
         """Show the first batch with mixed images that it is given, with their labels; no other one.
@@ -202,7 +210,9 @@ class NullLog:
     def _nothing(self, *_: object) -> None:
         """Write nothing."""
 
-    start = describe = line = advance = training = evaluation = mixed = summary = close = replace_earlier = _nothing
+    start = describe = line = advance = first = training = evaluation = mixed = summary = close = replace_earlier = (
+        _nothing
+    )
 
 
 def open_log(options: Options, ranks: Ranks) -> RunLog | NullLog:

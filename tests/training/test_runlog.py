@@ -14,6 +14,7 @@ from visualdl.server import lib
 from datasets.batch import Batch, Mix
 from evaluation.scores import Scores
 from reproduction.scheduler import in_use
+from training.advice import Advice
 from training.runlog import RunLog
 
 
@@ -21,6 +22,7 @@ from training.runlog import RunLog
 def log(tmp_path):
     with contextlib.closing(RunLog(str(tmp_path / "output"), str(tmp_path / "visual"), "pets_mixup")) as log:
         log.start(0, 9)
+        log.advice = Advice(print, 2, None, 9)
         yield log
 
 
@@ -74,7 +76,7 @@ SUMMARY = SimpleNamespace(best={"acc": 62.5, "step": 3}, options=OPTIONS, to_dic
 
 def test_runs_can_be_compared_by_options_and_final_accuracies(log, tmp_path):
     for step, accuracy in ((3, 62.5), (9, 50.0)):
-        log.training(step, 0.01, {"loss": 1.0}, 40.0, 100.0)
+        log.training(step, 0.01, {"loss": 1.0, "ce": 1.0}, 40.0, 100.0)
         scores = Scores(8, {"acc": accuracy, "acc5": 90.0, "loss": 0.75, "class_acc": 60.0})
         log.evaluation(step, scores, step == 3)
     log.summary(SUMMARY)
