@@ -105,9 +105,7 @@ def unusual(train: Dataset, evaluation: Dataset) -> list[str]:
     small = [name for name, count in zip(train.class_names, counts) if count <= FEW]
     if small:
         root = train.store.images.root
-        lines.append(
-            f"{root}: {FEW} training images or fewer of {names(small)}: nobody can tell how well it learns them"
-        )
+        lines.append(f"{root}: {FEW} training images or fewer of {names(small)}: too few to judge by")
     absent = evaluation.classes_without_images
     if absent:
         lines.append(f"{evaluation.store.images.root}: no image of {names(absent)}: scored without them")

@@ -210,9 +210,9 @@ class NullLog:
     def _nothing(self, *_: object) -> None:
         """Write nothing."""
 
-    start = describe = line = advance = first = training = evaluation = mixed = summary = close = replace_earlier = (
-        _nothing
-    )
+    start = describe = first = training = evaluation = summary = _nothing
+    line = advance = mixed = replace_earlier = close = _nothing
+
 
 
 def open_log(options: Options, ranks: Ranks) -> RunLog | NullLog:
