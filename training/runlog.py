@@ -214,7 +214,6 @@ class NullLog:
     line = advance = mixed = replace_earlier = close = _nothing
 
 
-
 def open_log(options: Options, ranks: Ranks) -> RunLog | NullLog:
     """Return the log of this rank: the first one writes the files of the run.
 
