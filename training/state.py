@@ -92,7 +92,7 @@ def _require_same(run: Run, content: dict, path: Path) -> None:
 
 
 def _warn_of_other_bits(content: dict, path: Path) -> None:
-    """Warn where a library or the CPU may round otherwise than before; what a file does not record is taken for equal."""
+    """Warn where a library or the CPU may round otherwise than before; what was not recorded is taken for equal."""
     libraries = {name: version for name, version in versions().items() if name != "python"}
     then = {**libraries, **(content.get("versions") or {}), **(content.get("machine") or {})}
     now = {**libraries, **(machine() if paddle.get_device() == "cpu" else {})}
