@@ -23,6 +23,7 @@ from training import embedded
 from training.build import Run, build
 from training.identity import digests
 from training.options import Options, parse
+from training.pace import Forecast, with_length
 from training.runlog import RunLog, open_log
 from training.start import is_finished, may_start, require_state
 from training.state import restore, save
@@ -63,6 +64,7 @@ def run(options: Options) -> Summary | None:
             check_data(train, evaluation, log.line)
         may_start(options, log)
         train, skipped, images = decode(options, train, evaluation, ranks)
+        options = with_length(options, train, evaluation, log, ranks)
         if options.resume and is_finished(options, train, images, log, ranks):
             return None
         with ranks.rank0_first():
@@ -89,10 +91,11 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
     options, ranks, scores = run.options, run.ranks, None
     last = log.path("_Last.pdparams")
     first = restore(run, last) if options.resume and last.exists() else 0
-    log.start(first, run.best["step"] > 0)
+    log.start(first, options.max_iters, run.best["step"] > 0)
     log.describe(run, where)
     shard = ranks.shard(options.batch_size)
     batches = training_batches(run.train, options.batch_size, options.seed, first, shard)
+    forecast = Forecast(run, evaluation, log, first)
     ranks.barrier()
     run.watch.start()
     with Stop() as stop:
@@ -103,6 +106,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
             score_now = done % options.eval_frequency == 0 or done == options.max_iters
             print_now = score_now or done % options.print_frequency == 0
             log.advance()
+            forecast.update(done)
             if print_now:
                 report(run, log, done, batch)
             if score_now:

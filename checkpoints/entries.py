@@ -120,6 +120,7 @@ _RUN: Rules = {
     "source.sha256": _TEXT,
     "source.variant": _TEXT,
     "machine": (_options, "a dictionary of plain values by name"),
+    "versions": (_options, "a dictionary of plain values by name"),
     "images.train": _TEXT,
     "images.evaluation": _TEXT,
     "options.samples_sha256": _TEXT,

@@ -17,6 +17,8 @@ from datasets.subsets import hold_out, subset
 from models.network import IMAGENET, PretrainedWith
 from utils.errors import DataError, UsageError, names
 
+FEW = 2  # training images of a class below which nothing can be said of it
+
 
 class DataOptions(Protocol):
     """The options of a run that choose its images, named as the flags of finetune.py."""
@@ -99,6 +101,11 @@ def unusual(train: Dataset, evaluation: Dataset) -> list[str]:
     """Return a line for everything that looks like a mistake in the folders but may be meant."""
     scanned = {images.store.images.root: images.store.images for images in (train, evaluation)}
     lines = [line for folder in scanned.values() for line in remarks(folder)]
+    counts = np.bincount(train.labels, minlength=len(train.class_names))
+    small = [name for name, count in zip(train.class_names, counts) if count <= FEW]
+    if small:
+        root = train.store.images.root
+        lines.append(f"{root}: {FEW} training images or fewer of {names(small)}: too few to judge by")
     absent = evaluation.classes_without_images
     if absent:
         lines.append(f"{evaluation.store.images.root}: no image of {names(absent)}: scored without them")

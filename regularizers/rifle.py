@@ -1,6 +1,6 @@
 """RIFLE: start the head again now and then, so that deep gradients reach the backbone (Li et al., arXiv 2007.03349).
 
-    loss = CE;   after update t the head is drawn anew when t % (total_steps // reinits) == 0 and t < total_steps
+    loss = CE;   after update t the head is drawn anew when t % max(1, total_steps // reinits) == 0 and t < total_steps
 
 The whole head is redrawn, weight and bias, as it was at the start; backbone, momentum and learning rate go on as they
 are. `reinits` counts as in the code of SMILE's authors, with the end of the run, where nothing is redrawn, as one of
@@ -17,7 +17,7 @@ from paddle import nn
 
 from models.heads import reset_head
 from regularizers import validate
-from regularizers.base import Regularizer, Requirements, Setup
+from regularizers.base import Regularizer, Setup
 from utils.rng import generator
 
 
@@ -34,13 +34,11 @@ class RIFLE(Regularizer):
         validate.count(reinits=reinits)
         self.reinits = reinits
 
-    def requirements(self) -> Requirements:
-        return Requirements(steps=(self.reinits, f"--reinits {self.reinits} divides the run into as many parts"))
-
     def prepare(self, setup: Setup) -> None:
         self.seed, self.head_init, self.total_steps = setup.seed, setup.head_init, setup.total_steps
+        self.period = max(1, setup.total_steps // self.reinits)
 
     def after_step(self, model: nn.Layer, step: int) -> None:
         done = step + 1
-        if done % (self.total_steps // self.reinits) == 0 and done < self.total_steps:
+        if done % self.period == 0 and done < self.total_steps:
             reset_head(model.head, generator(self.seed, "head", done), self.head_init)

@@ -29,6 +29,7 @@ from regularizers.losses import cross_entropy, frobenius_norm
 from regularizers.mixup import mix_batch
 from regularizers.teacher import MeanTeacher
 from utils.rng import generator
+from utils.shares import HalfLife, Share
 
 
 class SMILE(Regularizer):
@@ -51,10 +52,10 @@ class SMILE(Regularizer):
         alpha: float = 0.2,
         reg_lambda: float = 0.01,
         aux_lambda: float = 0.1,
-        ema_decay: float = 0.9999,
+        ema_decay: float = HalfLife(0.9999),
         ema_every: int = 1,
         ema_bn_stats: bool = True,
-        clean_tail: int = 1000,
+        clean_tail: int = Share(1000),
     ):
         super().__init__()
         validate.not_negative(alpha=alpha, reg_lambda=reg_lambda, aux_lambda=aux_lambda)

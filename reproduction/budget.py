@@ -150,11 +150,3 @@ def _seconds(work: Callable[[], object]) -> float:
     work()
     repeats, seconds = timeit.Timer(work).autorange()
     return seconds / repeats
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as text: seconds, minutes, hours or days."""
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= size * 1.5:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} seconds"

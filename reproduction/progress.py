@@ -6,7 +6,7 @@ import sys
 
 from tqdm import tqdm
 
-from reproduction.budget import clock
+from utils.words import duration
 
 
 class Progress:
@@ -36,8 +36,8 @@ class Progress:
         if not self.remaining:
             return f"{count(self.total)} left; no estimate of their time, the network could not be timed"
         return (
-            f"{count(self.total)} left: about {clock(self.remaining / self.total)} each, "
-            f"{clock(self.left())} in all with {self.processes} at a time (from {basis})"
+            f"{count(self.total)} left: about {duration(self.remaining / self.total)} each, "
+            f"{duration(self.left())} in all with {self.processes} at a time (from {basis})"
         )
 
     def left(self) -> float:
@@ -55,7 +55,7 @@ class Progress:
             self.done += 1
             self.spent, self.expected = self.spent + seconds, self.expected + expected
         ended = self.done + len(self.failures)
-        left = f", {clock(self.left())} left" if self.remaining else ", time left unknown"
+        left = f", {duration(self.left())} left" if self.remaining else ", time left unknown"
         self.say(
             f"{'FAILED' if failed else 'done'} {title}: {result}  [{ended}/{self.total} ended, {running} running, "
             f"{len(self.failures)} failed{left if ended < self.total else ''}]"

@@ -14,6 +14,7 @@ from datasets.splits import choose
 from reproduction.recipes import Cell, Recipe, digest
 from training import embedded
 from training.options import AUTO, Options
+from utils.errors import UsageError
 
 CACHE_DIR = "./cache"  # the default of finetune.py
 
@@ -126,10 +127,13 @@ class Run:
         """Return its options as `finetune.py` reads them.
 
         Raises:
-            UsageError: an option is invalid.
+            UsageError: an option is invalid, or the number of updates is not stated.
             WeightsError: a weight file is missing.
         """
-        return Options.from_flags(self._flags())
+        options = Options.from_flags(self._flags())
+        if options.max_iters is None:
+            raise UsageError("a recipe states max_iters, in place of time or epochs")
+        return options
 
     def state(self) -> str:
         """Return "finished", "interrupted" or "new"."""

@@ -193,7 +193,7 @@ BAD = [
     ("--eval_dir nowhere", 3, ("--eval_dir nowhere", "no such folder")),
     ("--train_dir unreadable --name u", 3, ("unreadable/emu/001.png", "cannot read the image")),
     ("--eval_dir unreadable --cache off --name v", 3, ("unreadable/emu/001.png", "cannot read the image")),
-    ("--regularizer smile --max_iters 1000", 2, ("--max_iters 1000", "--clean_tail 1000")),
+    ("--regularizer smile --max_iters 1000 --clean_tail 1000", 2, ("--max_iters 1000", "--clean_tail 1000")),
     ("--model_arch resnet51", 2, ("resnet51", "resnet50")),
     ("--pretrained resnet18.pdparams", 4, ("resnet18.pdparams does not fit", "layer1.1.conv1.weight")),
     ("--pretrained torn.pdparams", 4, ("torn.pdparams",)),

@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets import glyphs
 from utils.errors import Failure
+from utils.shares import HalfLife, Period, Share
 
 FOLDER = "latin_to_greek"
 IMAGES_PER_CLASS = 3
@@ -54,6 +55,7 @@ def test_dir(cache_dir: str) -> Path:
 def preset(given: dict[str, Any]) -> dict[str, Any]:
     """Return the defaults of the task beside the options in `given`; among them hyper-parameters for so short a run."""
     cache_dir = given.get("cache_dir", "./cache")
+    updates = 300
     chosen = any(flag in given for flag in ("sample_rate", "sample_classes", "sample_list"))
     return {
         "name": "greek",
@@ -64,13 +66,14 @@ def preset(given: dict[str, Any]) -> dict[str, Any]:
         "image_size": 32,
         "batch_size": 32,
         "batch_size_eval": 64,
-        "max_iters": 300,
+        "max_iters": updates,
         "lr": 0.02,
-        "lr_drop": 200,
-        "eval_frequency": 50,
+        "lr_drop": Period(200, updates),
+        "eval_frequency": Period(50, updates),
+        "print_frequency": Period(50, updates),
         "sample_total": None if chosen else GREEK_LETTERS * IMAGES_PER_CLASS,
-        "ema_decay": 0.99,
-        "clean_tail": 33,
+        "ema_decay": HalfLife(0.99, updates),
+        "clean_tail": Share(33, updates),
     }
 
 

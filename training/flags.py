@@ -10,6 +10,7 @@ from typing import Any
 
 from utils.commandline import number, shortened, switch
 from utils.errors import UsageError
+from utils.shares import is_share
 
 SWITCH = object()  # a flag without a value
 
@@ -60,7 +61,7 @@ def _add(parser: Any, name: str, accepts: Any, metavar: str | None, default: Any
     if accepts is SWITCH:
         return parser.add_argument(f"--{name}", action="store_true", help=shown)
     if default is not None:
-        shown = f"{shown} (default: {default})"
+        shown = f"{shown} (default: {default}{f' in {default.of} updates' if is_share(default) else ''})"
     kind = {"choices": accepts} if isinstance(accepts, (tuple, dict)) else {"type": accepts}
     return parser.add_argument(f"--{name}", **kind, metavar=metavar, help=shown)
 

@@ -12,6 +12,7 @@ from datasets import splits
 from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from training.options import Options
+from utils.commandline import shortened
 from utils.errors import DataError, UsageError, names
 
 _FOLDERS = {"train": "train_dir", "evaluation": "eval_dir"}
@@ -86,7 +87,7 @@ class Identity:
         if self.weights and self.weights == then.weights:
             covered.add("pretrained")
         return [
-            f"--{name} {_short(then.options.get(name))} is now {_short(value)}"
+            f"--{name} {shortened(str(then.options.get(name)), 200)} is now {shortened(str(value), 200)}"
             for name, value in sorted(self.options.items())
             if name not in covered and not _same(name, value, then.options.get(name))
         ]
@@ -128,11 +129,6 @@ def _digest(images: Dataset) -> str:
             raise DataError(f"{images.store.images.root / path}: cannot be read")
         value.update(os.fsencode(f"{path}\t{content.digest}\n"))
     return value.hexdigest()
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _same(name: str, first: object, second: object) -> bool:

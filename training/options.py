@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,10 +18,13 @@ from training.flags import SWITCH, accepted, add_argument, add_field, converted,
 from utils.commandline import SEED, Parser, number, shortened
 from utils.errors import UsageError
 from utils.precision import MODES
+from utils.shares import REFERENCE, Period, at, is_share
+from utils.words import seconds
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
 PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1)
 AUTO = "auto"
+LENGTHS = ("max_iters", "epochs", "time")  # of which a run is given one
 _data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
 
@@ -56,8 +60,8 @@ class Options:
     log_dir: str = _run("./visual_log", str, "where VisualDL looks", affects=False)
     gpu: int = _run(0, GPU, "number of the GPU; -1 is the CPU", affects=False)
     seed: int = _run(2022, SEED, "of every random draw")  # the reference's
-    print_frequency: int = _run(50, COUNT, "steps between two log lines")
-    eval_frequency: int = _run(500, COUNT, "steps between two evaluations")
+    print_frequency: int = _run(Period(50), COUNT, "steps between two log lines")
+    eval_frequency: int = _run(Period(500), COUNT, "steps between two evaluations")
     save_frequency: int = _run(None, COUNT, "steps between two saves of _Last (eval_frequency)", affects=False)
     resume: bool | str = _run(False, (AUTO,), f"go on where the run of this name stopped; {AUTO}: or start it",
                               affects=False, bare=True)
@@ -68,12 +72,15 @@ class Options:
     pretrained: str = _training("imagenet", str, "imagenet, imagenet_v2, places365, none, or a weight file")
     regularizer: str = _training(regularizers.DEFAULT, str,
                                  f"the method, or several as in a+b: {', '.join(regularizers.REGULARIZERS)}")
-    max_iters: int = _training(9000, COUNT, "updates")
+    max_iters: int | None = _training(REFERENCE, COUNT, "updates")
+    epochs: int | None = _training(None, COUNT, "in place of max_iters: how often each image is seen", affects=False)
+    time: float | None = _training(None, seconds, "in place of max_iters: how long the run takes, as in 10m or 1h30m",
+                                   affects=False)
     batch_size: int = _training(48, COUNT, "images in one update")
     accum: int = _training(1, COUNT, "take them in N micro-batches: less memory", "N")
     batch_size_eval: int = _training(8, COUNT, "images scored at a time")
     lr: float = _training(0.01, POSITIVE, "learning rate")
-    lr_drop: int = _training(None, COUNT, "update from which lr is a tenth (2/3 of (max_iters + 1000))")
+    lr_drop: int = _training(Period(6666), COUNT, "update from which lr is a tenth")
     head_lr_mult: float = _training(1.0, POSITIVE, "learning rate of the heads over lr")
     wd: float = _training(1e-4, NOT_NEGATIVE, "weight decay")
     cls_lambda: float = _training(1e-4, NOT_NEGATIVE, "weight decay of the heads on top of wd")
@@ -107,6 +114,11 @@ class Options:
         known = {**arguments, **_FLAGS}
         defaults = {key: value for key, value in embedded.preset(given).items() if key in known} if task else {}
         chosen = {**defaults, **given}
+        lengths = [f"--{option}" for option in LENGTHS if given.get(option) is not None]
+        if len(lengths) > 1:
+            raise UsageError(f"{' and '.join(lengths)}: give one of them")
+        if lengths and "max_iters" not in given:
+            chosen["max_iters"] = None  # decided when the images, or their pace, are known
         method = {key: chosen.pop(key, parameter.default) for key, (parameter, _) in arguments.items()}
         return cls(**chosen, method=method, embedded=task)
 
@@ -133,6 +145,24 @@ class Options:
         """Return the options and hyper-parameters that can change the result of the run."""
         return {**{name: getattr(self, name) for name in [*AFFECTING, "run"]}, **self.method}
 
+    def lasting(self, steps: int) -> Options:
+        """Return the options of a run of `steps` updates, for those whose `max_iters` is None.
+
+        Raises:
+            UsageError: the method does not accept so few.
+        """
+        options = copy.copy(self)
+        object.__setattr__(options, "max_iters", steps)
+        options._follow(steps)
+        options._check()
+        return options
+
+    def following(self) -> dict[str, float]:
+        """Return the options and hyper-parameters whose defaults follow the length of the run."""
+        own = {name: getattr(self, name) for name, option in _FLAGS.items() if is_share(option.default)}
+        arguments = regularizers.arguments(self.regularizer)
+        return {**own, **{name: self.method[name] for name, (each, _) in arguments.items() if is_share(each.default)}}
+
     def _complete(self) -> None:
         def default(name: str, value: Any) -> None:
             if getattr(self, name) in (None, ""):
@@ -144,9 +174,17 @@ class Options:
         default("eval_dir", "./dataset/test")
         default("name", Path(self.train_dir).resolve().parent.name.lstrip(".") or "run")
         default("resize_size", round(self.image_size / crop_share(self.pretrained, self.model_arch)))
-        default("lr_drop", int(2 * (self.max_iters + 1000) / 3))
-        default("save_frequency", self.eval_frequency)
         default("run", f"{self.name}_{self.regularizer}")
+        if self.max_iters is not None:
+            self._follow(self.max_iters)
+
+    def _follow(self, steps: int) -> None:
+        """Give the defaults that are a share of the run their values for `steps` updates."""
+        for name in _FLAGS:
+            object.__setattr__(self, name, at(getattr(self, name), steps))
+        object.__setattr__(self, "method", {name: at(value, steps) for name, value in self.method.items()})
+        if self.save_frequency is None:
+            object.__setattr__(self, "save_frequency", self.eval_frequency)
 
     def _check(self) -> None:
         if self.resume and self.overwrite:
@@ -160,7 +198,7 @@ class Options:
             raise UsageError(f"--image_size {self.image_size}: accepted with {self.model_arch} is {smallest} or more")
         needs = regularizers.create(self.regularizer, **self.method).requirements()
         method = f"--regularizer {self.regularizer}"
-        if self.max_iters < needs.steps[0]:
+        if self.max_iters is not None and self.max_iters < needs.steps[0]:
             least, reason = needs.steps
             raise UsageError(f"--max_iters {self.max_iters}: accepted with {method} is {least} or more: {reason}")
         if self.accum > 1 and needs.whole_batch:

@@ -18,6 +18,7 @@ from datasets.preprocess import ORDINARY, Preprocess
 from evaluation import curves, metrics
 from evaluation.error_analysis import csv_text
 from evaluation.scores import Scores
+from training.advice import Advice
 from training.build import Run
 from training.options import AFFECTING, Options
 from training.summary import Summary
@@ -26,6 +27,7 @@ from utils.distributed import Ranks
 from utils.errors import UsageError, warn
 from utils.files import lock, write_text
 
+MANY_EPOCHS = 1000  # above it a run is said to be long for its images
 # options that nobody compares runs by, beside those that cannot change a result
 _NOT_COMPARED = {"name", "print_frequency", "eval_frequency", "batch_size_eval"}
 
@@ -39,14 +41,13 @@ class RunLog:
         save: folder of the checkpoints, tables and pictures.
         log_dir: folder that holds one VisualDL folder for each run.
         run: the run's name.
-        total: updates in the whole run.
 
     Raises:
         UsageError: another process is writing a run of this name.
     """
 
-    def __init__(self, save: str, log_dir: str, run: str, total: int):
-        self.base, self.run, self.total = Path(save) / run, run, total
+    def __init__(self, save: str, log_dir: str, run: str):
+        self.base, self.run = Path(save) / run, run
         self.visual_dir = Path(log_dir) / run
         self.base.parent.mkdir(parents=True, exist_ok=True)
         self._text = open(self.path(".txt"), "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
@@ -62,14 +63,15 @@ class RunLog:
         """Return the file of this run with `ending`."""
         return self.base.with_name(self.base.name + ending)
 
-    def start(self, step: int, evaluated: bool = False) -> None:
+    def start(self, step: int, total: int, evaluated: bool = False) -> None:
         """Begin at `step`: 0 empties the run's curves, more keeps what was written up to there.
 
         Args:
             step: the number of updates before this start.
+            total: updates in the whole run.
             evaluated: whether there was an evaluation among them, so that the table has rows.
         """
-        self._replaces = step == 0
+        self._replaces, self.total = step == 0, total
         self.rows = [row for row in read_rows(self.path(".csv")) if int(row["step"]) <= step] if step else []
         if evaluated and not self.rows:
             warn(f"{self.path('.csv')}: no rows up to step {step}; the table begins there")
@@ -86,6 +88,13 @@ class RunLog:
         for line in run.skipped:
             self.line(f"skipped: {line}")
         self.line(f"{self.run}: {len(run.train)} images, {len(run.train.class_names)} classes, {device}")
+        options, source = run.options, run.source
+        self.advice = Advice(warn, len(run.train.class_names), source and source["classes"], options.max_iters)
+        epochs = options.max_iters * options.batch_size / len(run.train)
+        self.line(f"{options.max_iters} updates of {options.batch_size} images, {epochs:,.3g} epochs")
+        self.line(", ".join(f"{name} {value:.6g}" for name, value in options.following().items()))
+        if epochs > MANY_EPOCHS:
+            warn(f"the run sees each image {epochs:,.0f} times; --epochs N or --time 10m makes a shorter one")
 
     def replace_earlier(self, first: Path) -> None:
         """Remove the files of an earlier run of this name, once.
@@ -121,6 +130,10 @@ class RunLog:
         """Move the progress bar on by one step."""
         self._bar.update()
 
+    def first(self, cross_entropy: float) -> None:
+        """Look at the cross-entropy of the first update of a new run."""
+        self.advice.first(cross_entropy)
+
     def training(self, step: int, lr: float, means: dict[str, float], accuracy: float, rate: float) -> None:
         """Report the means since the last report: the loss, its terms, the accuracy in percent, images/s."""
         loss = means["loss"]
@@ -135,6 +148,7 @@ class RunLog:
         scalars = {"train_loss": loss, "train_acc": accuracy, "train/lr": lr, "time/images_per_second": rate}
         scalars.update({f"train/loss_{name}": value for name, value in parts.items()})
         self._visual.scalars(step, scalars)
+        self.advice.report(step, means)
 
     def evaluation(self, step: int, scores: Scores, best: bool) -> None:
         """Report the scores on the evaluation images, add them to the table, redraw the picture."""
@@ -143,6 +157,7 @@ class RunLog:
         write_text(self.path(".csv"), csv_text(self.rows, (*COLUMNS, *metrics.columns())))
         curves.draw(self.path(".png"), self.run, self.rows)
         self._visual.scalars(step, metrics.curve_points(scores.values))
+        self.advice.evaluation(self.rows)
 
     def mixed(self, step: int, batch: Batch, classes: Sequence[str], preprocess: Preprocess = ORDINARY) -> None:
         """Show the first batch with mixed images that it is given, with their labels; no other one.
@@ -195,7 +210,8 @@ class NullLog:
     def _nothing(self, *_: object) -> None:
         """Write nothing."""
 
-    start = describe = line = advance = training = evaluation = mixed = summary = close = replace_earlier = _nothing
+    start = describe = first = training = evaluation = summary = _nothing
+    line = advance = mixed = replace_earlier = close = _nothing
 
 
 def open_log(options: Options, ranks: Ranks) -> RunLog | NullLog:
@@ -205,7 +221,7 @@ def open_log(options: Options, ranks: Ranks) -> RunLog | NullLog:
         UsageError: another process is writing a run of this name.
     """
     if ranks.first:
-        return RunLog(options.save, options.log_dir, options.run, options.max_iters)
+        return RunLog(options.save, options.log_dir, options.run)
     return NullLog(options.save, options.run)
 
 

@@ -92,13 +92,15 @@ def _require_same(run: Run, content: dict, path: Path) -> None:
 
 
 def _warn_of_other_bits(content: dict, path: Path) -> None:
-    """Warn where the CPU may round otherwise than before; a file without a record is taken for this processor's."""
-    now = machine()
-    then = content.get("machine") or {"processor": now["processor"]}
+    """Warn where a library or the CPU may round otherwise than before; what was not recorded is taken for equal."""
+    libraries = {name: version for name, version in versions().items() if name != "python"}
+    then = {**libraries, **(content.get("versions") or {}), **(content.get("machine") or {})}
+    now = {**libraries, **(machine() if paddle.get_device() == "cpu" else {})}
+    then.setdefault("processor", now.get("processor"))
     changed = [
         f"{name} was {then.get(name) or 'not set or not recorded'}, is {value or 'not set'}"
         for name, value in now.items()
         if then.get(name) != value
     ]
-    if changed and paddle.get_device() == "cpu":
+    if changed:
         warn(f"--resume {path}: {names(changed)}: the weights can differ in the last bits from an uninterrupted run's")

@@ -37,6 +37,13 @@ def test_ordinary_folders_give_no_remark(options):
     assert unusual(*scan_folders(options)) == []
 
 
+def test_a_class_with_two_images_is_named(options, tmp_path):
+    for path in sorted((tmp_path / "train" / "dog").iterdir())[2:]:
+        path.unlink()
+    (line,) = unusual(*scan_folders(options))
+    assert line.startswith(f"{tmp_path}/train: 2 training images or fewer of dog: ")
+
+
 @pytest.mark.parametrize("form", ["absent", "empty", "other files"])
 def test_a_class_without_an_evaluation_image(options, tmp_path, form):
     shutil.rmtree(tmp_path / "test" / "dog")

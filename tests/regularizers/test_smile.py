@@ -217,7 +217,7 @@ def test_the_tail_is_plain_fine_tuning(tmp_path):
 
 def test_a_tail_that_leaves_nothing_is_refused():
     with pytest.raises(UsageError, match="--max_iters 1000: .* 1001 or more: .* --clean_tail 1000"):
-        parse(["--max_iters", "1000", "--train_dir", "a"])
+        parse(["--max_iters", "1000", "--clean_tail", "1000", "--train_dir", "a"])
     assert SMILE().requirements().steps[0] == 1001
     assert SMILE(clean_tail=0).requirements().steps[0] == 1
 

@@ -222,6 +222,7 @@ MISTAKES = [
     ("measures:", "published: {file: empty.csv, method: m}\nmeasures:", ("empty.csv", "no column m")),
     ("protocols:\n", "protocols: few\nmore:\n", ("unknown more",)),
     ("  all:\n", "  a/b:\n", ("'a/b'", "letters")),
+    ("max_iters: 9", "time: 10m", ("a recipe states max_iters, in place of time or epochs",)),
     ("measures:", "scores: {x: {images: val}}\nmeasures:", ("scores: x", "train and test")),
     ("measures:", "published: {file: none.csv, method: m}\nmeasures:", ("none.csv", "No such file")),
     ("measures:", "published: {file: some.csv, method: m}\nmeasures:", ("some.csv", "no column m", "there are a, b")),

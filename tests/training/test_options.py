@@ -113,7 +113,10 @@ def test_without_data_the_embedded_task_is_meant(folder):
     (folder / "dataset").rename(folder / "elsewhere")
     options = parse(["--max_iters", "120"])
     assert options.embedded
-    assert (options.model_arch, options.max_iters, options.lr_drop) == ("resnet8", 120, 200)
+    assert (options.model_arch, options.max_iters, options.lr_drop) == ("resnet8", 120, 80)
+    assert (options.method["ema_decay"], options.method["clean_tail"]) == (0.99**2.5, 13)
+    options = parse([])
+    assert (options.max_iters, options.lr_drop, options.eval_frequency, options.print_frequency) == (300, 200, 50, 50)
     assert (options.method["ema_decay"], options.method["clean_tail"]) == (0.99, 33)
     assert parse(["--regularizer", "l2"]).method == {}
     assert not parse(["--train_dir", "elsewhere/train"]).embedded
@@ -133,7 +136,11 @@ def test_without_data_the_embedded_task_is_meant(folder):
         ("--batch_size 0", "whole number from 1"),
         ("--batch_size 2.5", "whole number"),
         ("--model_arch resnet19", "resnet19"),
-        ("--max_iters 1000", "--clean_tail 1000"),
+        ("--max_iters 1000 --clean_tail 1000", "is 1001 or more: the last --clean_tail 1000"),
+        ("--max_iters 1000 --time 10m", "--max_iters and --time: give one of them"),
+        ("--epochs 3 --time 10m", "--epochs and --time: give one of them"),
+        ("--epochs 0", "--epochs: '0': accepted is a whole number from 1"),
+        ("--time 10", "--time: '10': accepted is a time such as 10m, 1h30m or 45s"),
         ("--ema_decay 2", "from 0 to 1"),
         ("--ema_bn_stats maybe", "accepted are true and false"),
         ("--resize_size 100", "smaller than --image_size 224"),

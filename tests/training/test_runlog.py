@@ -14,13 +14,15 @@ from visualdl.server import lib
 from datasets.batch import Batch, Mix
 from evaluation.scores import Scores
 from reproduction.scheduler import in_use
+from training.advice import Advice
 from training.runlog import RunLog
 
 
 @pytest.fixture
 def log(tmp_path):
-    with contextlib.closing(RunLog(str(tmp_path / "output"), str(tmp_path / "visual"), "pets_mixup", 9)) as log:
-        log.start(0)
+    with contextlib.closing(RunLog(str(tmp_path / "output"), str(tmp_path / "visual"), "pets_mixup")) as log:
+        log.start(0, 9)
+        log.advice = Advice(print, 2, None, 9)
         yield log
 
 
@@ -37,8 +39,8 @@ def panels(log):
 
 def test_a_run_that_starts_again_forgets_its_table(tmp_path):
     for _ in range(2):
-        with contextlib.closing(RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2", 9)) as log:
-            log.start(0)
+        with contextlib.closing(RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2")) as log:
+            log.start(0, 9)
             assert log.rows == []
             log.replace_earlier(log.path("_Last.pdparams"))
             assert not log.path(".csv").exists()
@@ -50,7 +52,7 @@ def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2", 9).close()
+    RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2").close()
     assert not in_use(tmp_path / "pets_l2.txt")
 
 
@@ -74,7 +76,7 @@ SUMMARY = SimpleNamespace(best={"acc": 62.5, "step": 3}, options=OPTIONS, to_dic
 
 def test_runs_can_be_compared_by_options_and_final_accuracies(log, tmp_path):
     for step, accuracy in ((3, 62.5), (9, 50.0)):
-        log.training(step, 0.01, {"loss": 1.0}, 40.0, 100.0)
+        log.training(step, 0.01, {"loss": 1.0, "ce": 1.0}, 40.0, 100.0)
         scores = Scores(8, {"acc": accuracy, "acc5": 90.0, "loss": 0.75, "class_acc": 60.0})
         log.evaluation(step, scores, step == 3)
     log.summary(SUMMARY)

@@ -41,3 +41,13 @@ def test_a_gpu_computes_without_it(monkeypatch, capsys):
     monkeypatch.setattr(state.paddle, "get_device", lambda: "gpu:0")
     state._warn_of_other_bits({}, "x_Last.pdparams")
     assert capsys.readouterr().err == ""
+
+
+def test_another_version_of_a_library_is_said_once_and_pythons_is_not(monkeypatch, capsys):
+    monkeypatch.setattr(state, "machine", lambda: dict(NOW))
+    written = {**state.versions(), "paddle": "2.6.2", "python": "3.9.1"}
+    state._warn_of_other_bits({"machine": NOW, "versions": written}, "x_Last.pdparams")
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "paddle was 2.6.2, is" in printed
+    assert "python" not in printed
