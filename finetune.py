@@ -19,10 +19,10 @@ from datasets.batch import Batch
 from datasets.check import check_data
 from datasets.loader import Dataset, training_batches
 from evaluation.scores import Scores, evaluate
-from training import embedded
+from training import embedded, probe
 from training.build import Run, build
 from training.identity import digests
-from training.options import Options, parse
+from training.options import ONLY, Options, parse
 from training.pace import Forecast, with_length
 from training.runlog import RunLog, open_log
 from training.start import is_finished, may_start, require_state
@@ -69,6 +69,10 @@ def run(options: Options) -> Summary | None:
             return None
         with ranks.rank0_first():
             run = build(options, train, skipped, images, ranks)
+        if options.probe and not log.path("_Last.pdparams").exists():
+            probe.begin(run, log)
+        if options.probe == ONLY:
+            return None
         return finetune(run, evaluation, log, where)
 
 

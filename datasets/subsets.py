@@ -142,6 +142,18 @@ def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:
     return [known[line] for line in wanted]
 
 
+def folds(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return the fold of each image, int64 [N] from 0 to `count` - 1: each class is spread evenly over the folds.
+
+    Neither the sizes of the folds nor the images that a class has in each differ by more than one.
+    """
+    found, dealt = np.empty(len(labels), dtype="int64"), 0
+    for label, positions in by_class(labels).items():
+        found[ordered(positions.tolist(), label, seed)] = (dealt + np.arange(len(positions))) % count
+        dealt += len(positions)
+    return found
+
+
 def hold_out(
     labels: np.ndarray, fraction: float, seed: int, class_names: Sequence[str] = ()
 ) -> tuple[np.ndarray, np.ndarray]:

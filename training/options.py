@@ -23,7 +23,7 @@ from utils.words import seconds
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
 PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1)
-AUTO = "auto"
+AUTO, ONLY = "auto", "only"
 LENGTHS = ("max_iters", "epochs", "time")  # of which a run is given one
 _data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
@@ -65,6 +65,8 @@ class Options:
     save_frequency: int = _run(None, COUNT, "steps between two saves of _Last (eval_frequency)", affects=False)
     resume: bool | str = _run(False, (AUTO,), f"go on where the run of this name stopped; {AUTO}: or start it",
                               affects=False, bare=True)
+    probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, write "
+                             f"it to _Probe.pdparams; {ONLY}: train nothing else", affects=False, bare=True)
     overwrite: bool = _run(False, SWITCH, "start a run of this name again", affects=False)
     dry_run: bool = _run(False, SWITCH, "check the options and the folders, train nothing", affects=False)
 
@@ -209,6 +211,8 @@ class Options:
         if needs.stages and self.model_arch not in STAGED:
             accepted = f"accepted are {', '.join(STAGED)}: {needs.stages}"
             raise UsageError(f"{method} --model_arch {self.model_arch}: {accepted}")
+        if self.probe and self.pretrained == "none":
+            raise UsageError("--probe needs a pretrained network, --pretrained is none")
         if not (self.embedded and self.pretrained == embedded.source_path(self.cache_dir)):
             check_choice(self.pretrained, self.model_arch)
 

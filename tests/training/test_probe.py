@@ -1,0 +1,113 @@
+"""The linear probe: folds, the minimum, and the checkpoint that it leaves, against independent computations."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+import finetune
+import test as scoring
+from datasets.subsets import folds
+from tests.pictures import write_folder
+from training import probe
+from utils.errors import UsageError
+
+WORDS = "--model_arch resnet8 --image_size 32 --batch_size 8 --batch_size_eval 4 --gpu -1 --max_iters 2"
+FLAGS = f"{WORDS} --regularizer l2 --train_dir pets/train --eval_dir pets/test".split()  # noqa: SIM905
+
+
+@pytest.mark.parametrize("counts, count", [((5, 5, 5), 5), ((4, 7, 13), 4), ((2, 2), 2), ((9,), 3), ((3, 0, 4), 3)])
+def test_folds_are_even_in_all_and_in_each_class(counts, count):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    found = folds(labels, count, seed=3)
+    assert np.ptp(np.bincount(found, minlength=count)) <= 1
+    for label in np.unique(labels):
+        assert np.ptp(np.bincount(found[labels == label], minlength=count)) <= 1
+    assert np.array_equal(found, folds(labels, count, seed=3))
+
+
+def test_folds_depend_on_the_seed():
+    labels = np.repeat(np.arange(4), 10)
+    assert not np.array_equal(folds(labels, 5, seed=1), folds(labels, 5, seed=2))
+
+
+def drawn(images, dimensions, classes, distance, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(classes), images // classes)
+    centres = rng.normal(size=(classes, dimensions))
+    return 40 * (distance * centres[labels] + rng.normal(size=(len(labels), dimensions))), labels
+
+
+@pytest.mark.parametrize("images, dimensions", [(24, 6), (24, 60)])
+def test_the_fit_is_the_minimum_over_all_features(images, dimensions):
+    features, labels = drawn(images, dimensions, 3, 0.3)
+    found = probe.fit(features, labels, seed=0)
+    x = features / np.sqrt(np.mean(np.sum(features**2, axis=1)))
+
+    def objective(flat):
+        weight, bias = flat[:-3].reshape(-1, 3), flat[-3:]
+        logits = x @ weight + bias
+        highest = logits.max(axis=1, keepdims=True)
+        log_sum = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
+        return np.mean(log_sum - logits[np.arange(images), labels]) + found.decay / 2 * np.sum(weight**2)
+
+    least = minimize(
+        objective, np.zeros(3 * dimensions + 3), method="L-BFGS-B", options={"ftol": 1e-15, "maxiter": 9999}
+    )
+    scale = np.sqrt(np.mean(np.sum(features**2, axis=1)))
+    reached = objective(np.concatenate([(found.weight * scale).ravel(), found.bias]))
+    assert reached <= least.fun + 1e-6
+
+
+def test_features_that_say_nothing_are_right_by_chance():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(4), 60)  # of a fit to all of these features every image would be right
+    found = probe.fit(rng.normal(size=(240, 300)), labels, seed=0)
+    assert 10 < found.acc < 40
+    assert (found.count, found.folds) == (240, 5)
+
+
+def test_features_that_say_all_are_right():
+    assert probe.fit(*drawn(40, 10, 4, 9.0), seed=0).acc == 100
+
+
+def test_folds_are_no_more_than_the_images_of_a_class():
+    features, labels = drawn(24, 6, 3, 1.0)
+    assert probe.fit(features[:-5], labels[:-5], seed=0).folds == 3
+    assert probe.fit(features[:-7], labels[:-7], seed=0) is None
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    write_folder(tmp_path / "pets" / "train", count=4)
+    write_folder(tmp_path / "pets" / "test", count=2, seed=1)
+    monkeypatch.chdir(tmp_path)
+    finetune.main([*FLAGS, "--pretrained", "none", "--name", "source"])
+    return tmp_path
+
+
+SOURCE = ["--pretrained", "output/source_l2_Last.pdparams"]
+
+
+def test_a_run_begins_with_a_probe_that_can_be_scored_and_goes_on_as_without(folder, capsys):
+    with_it = finetune.main([*FLAGS, *SOURCE, "--name", "a", "--probe"])
+    said = capsys.readouterr().out
+    assert "a linear probe of the pretrained features: " in said
+    assert with_it.last == finetune.main([*FLAGS, *SOURCE, "--name", "b"]).last
+    scoring.main(
+        ["--ckpts", "output/a_l2_Probe.pdparams", "--test_dir", "pets/test", "--gpu", "-1", "--json", "p.json"]
+    )
+    (row,) = json.loads((folder / "p.json").read_text())
+    assert 0 <= row["acc"] <= 100
+
+
+def test_only_the_probe(folder, capsys):
+    assert finetune.main([*FLAGS, *SOURCE, "--name", "a", "--probe", "only"]) is None
+    assert (folder / "output/a_l2_Probe.pdparams").exists()
+    assert not (folder / "output/a_l2_Last.pdparams").exists()
+
+
+def test_without_pretrained_features_it_is_refused(folder):
+    with pytest.raises(UsageError, match="--probe needs a pretrained network"):
+        finetune.main([*FLAGS, "--pretrained", "none", "--probe"])

@@ -1,0 +1,126 @@
+"""A linear probe: a classifier of the frozen pretrained features, fitted to its minimum; a run can begin with one.
+
+    minimise mean CE(x W + b, y) + decay / 2 ||W||_F^2,   x = g(image) / s,   s^2 = mean ||g(image)||^2
+
+g is the pretrained backbone on the clean training images. The decay, of `DECAYS`, is that of the best accuracy by folds,
+then of the lowest cross-entropy: the images that an accuracy counts were not fitted on.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import paddle
+
+from checkpoints import checkpoint
+from datasets.subsets import folds
+from evaluation.metrics import accuracy, cross_entropy
+from evaluation.scores import eval_mode
+from regularizers.linear import logistic_regression, of_clean_images
+from training.build import Run
+from training.runlog import NullLog, RunLog
+from utils.words import duration
+
+FOLDS = 5
+DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear classifier of features.
+
+    Attributes:
+        weight: [D, K], of the features as they are.
+        bias: [K].
+        decay: the weight decay that was chosen.
+        folds: by how many it was chosen.
+        acc: accuracy in percent over the images, each scored by a fit that did not see it.
+        count: the images.
+        seconds: that all of it took.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    decay: float
+    folds: int
+    acc: float
+    count: int
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        error = 100 * np.sqrt(self.acc / 100 * (1 - self.acc / 100) / self.count)
+        return (
+            f"a linear probe of the pretrained features: {self.acc:.1f} % by {self.folds} folds of the {self.count} "
+            f"training images (standard error {error:.1f}), in {duration(self.seconds)}"
+        )
+
+
+def fit(features: np.ndarray, labels: np.ndarray, seed: int) -> Probe | None:
+    """Fit a probe to `features` [N, D] and `labels` [N]; None where a class has a single image."""
+    count = min(FOLDS, np.bincount(labels).min())
+    if count < 2:
+        return None
+    scale = np.sqrt(np.mean(np.sum(features**2, axis=1))) or 1.0
+    # of D features and fewer images the minimum lies in the span of the images: exact, and far smaller
+    u, values, axes = np.linalg.svd(features / scale, full_matrices=False)
+    x, fold = u * values, folds(labels, count, seed)
+    scored = {decay: _out_of_fold(x, labels, fold, decay) for decay in DECAYS}
+    best = max(DECAYS, key=lambda decay: (accuracy(scored[decay], labels), -cross_entropy(scored[decay], labels)))
+    weight, bias = logistic_regression(x, labels, best)
+    return Probe((weight @ axes).T / scale, bias, best, int(count), accuracy(scored[best], labels), len(labels))
+
+
+def _out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray, decay: float) -> np.ndarray:
+    logits = np.empty((len(labels), labels.max() + 1))
+    for each in range(fold.max() + 1):
+        weight, bias = logistic_regression(x[fold != each], labels[fold != each], decay)
+        logits[fold == each] = x[fold == each] @ weight.T + bias
+    return logits
+
+
+def of_run(run: Run) -> Probe | None:
+    """Fit a probe to the features of a run before its first update.
+
+    The network is left as it is. The same on all ranks, for each computes all of it.
+    """
+    began = time.perf_counter()
+    with eval_mode(run.model), paddle.no_grad():
+        features = of_clean_images(run.model, run.train, "features")
+    probe = fit(features, run.train.labels, run.options.seed)
+    return probe and replace(probe, seconds=time.perf_counter() - began)
+
+
+def begin(run: Run, log: RunLog | NullLog) -> None:
+    """Say what a probe of a run before its first update reaches, and write it to `_Probe.pdparams`."""
+    probe = of_run(run)
+    if probe is None:
+        log.line("--probe: a class has a single image, so nothing can be held out")
+        return
+    log.line(str(probe))
+    if run.ranks.first:
+        path = log.path("_Probe.pdparams")
+        save(run, probe, path)
+        log.line(f"{path}: the probe, for test.py and predict.py")
+
+
+def save(run: Run, probe: Probe, path: Path) -> None:
+    """Write the pretrained backbone with the probe as its head, as a checkpoint to score and to use."""
+    head = {"weight": probe.weight, "bias": probe.bias}
+    tensors = {
+        f"{run.model.head_name}.{name}": paddle.to_tensor(value.astype("float32")) for name, value in head.items()
+    }
+    checkpoint.save(
+        path,
+        {
+            "model": {**run.model.state_dict(), **tensors},
+            "format_version": checkpoint.FORMAT_VERSION,
+            "arch": run.options.model_arch,
+            "classes": run.train.class_names,
+            "preprocess": run.train.store.preprocess.to_dict(),
+            "options": {"batch_size_eval": run.options.batch_size_eval},
+            "source": run.source,
+        },
+    )
