@@ -69,7 +69,7 @@ def run(options: Options) -> Summary | None:
             return None
         with ranks.rank0_first():
             run = build(options, train, skipped, images, ranks)
-        if options.probe and not log.path("_Last.pdparams").exists():
+        if options.probe and not (options.resume and log.path("_Last.pdparams").exists()):
             probe.begin(run, log)
         if options.probe == ONLY:
             return None

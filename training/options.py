@@ -65,8 +65,8 @@ class Options:
     save_frequency: int = _run(None, COUNT, "steps between two saves of _Last (eval_frequency)", affects=False)
     resume: bool | str = _run(False, (AUTO,), f"go on where the run of this name stopped; {AUTO}: or start it",
                               affects=False, bare=True)
-    probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, write "
-                             f"it to _Probe.pdparams; {ONLY}: train nothing else", affects=False, bare=True)
+    probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, and "
+                             f"keep it as _Probe.pdparams; {ONLY}: train nothing", affects=False, bare=True)
     overwrite: bool = _run(False, SWITCH, "start a run of this name again", affects=False)
     dry_run: bool = _run(False, SWITCH, "check the options and the folders, train nothing", affects=False)
 

@@ -2,8 +2,8 @@
 
     minimise mean CE(x W + b, y) + decay / 2 ||W||_F^2,   x = g(image) / s,   s^2 = mean ||g(image)||^2
 
-g is the pretrained backbone on the clean training images. The decay, of `DECAYS`, is that of the best accuracy by folds,
-then of the lowest cross-entropy: the images that an accuracy counts were not fitted on.
+g is the pretrained backbone on the clean training images. The decay is the one of `DECAYS` with the best accuracy by
+folds, then with the lowest cross-entropy: the images that an accuracy counts were not fitted on.
 """
 
 from __future__ import annotations
@@ -108,10 +108,8 @@ def begin(run: Run, log: RunLog | NullLog) -> None:
 
 def save(run: Run, probe: Probe, path: Path) -> None:
     """Write the pretrained backbone with the probe as its head, as a checkpoint to score and to use."""
-    head = {"weight": probe.weight, "bias": probe.bias}
-    tensors = {
-        f"{run.model.head_name}.{name}": paddle.to_tensor(value.astype("float32")) for name, value in head.items()
-    }
+    head = {f"{run.model.head_name}.weight": probe.weight, f"{run.model.head_name}.bias": probe.bias}
+    tensors = {name: paddle.to_tensor(value.astype("float32")) for name, value in head.items()}
     checkpoint.save(
         path,
         {

@@ -52,9 +52,8 @@ def test_the_fit_is_the_minimum_over_all_features(images, dimensions):
         log_sum = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
         return np.mean(log_sum - logits[np.arange(images), labels]) + found.decay / 2 * np.sum(weight**2)
 
-    least = minimize(
-        objective, np.zeros(3 * dimensions + 3), method="L-BFGS-B", options={"ftol": 1e-15, "maxiter": 9999}
-    )
+    exact = {"ftol": 1e-15, "maxiter": 9999}
+    least = minimize(objective, np.zeros(3 * dimensions + 3), method="L-BFGS-B", options=exact)
     scale = np.sqrt(np.mean(np.sum(features**2, axis=1)))
     reached = objective(np.concatenate([(found.weight * scale).ravel(), found.bias]))
     assert reached <= least.fun + 1e-6
@@ -95,9 +94,8 @@ def test_a_run_begins_with_a_probe_that_can_be_scored_and_goes_on_as_without(fol
     said = capsys.readouterr().out
     assert "a linear probe of the pretrained features: " in said
     assert with_it.last == finetune.main([*FLAGS, *SOURCE, "--name", "b"]).last
-    scoring.main(
-        ["--ckpts", "output/a_l2_Probe.pdparams", "--test_dir", "pets/test", "--gpu", "-1", "--json", "p.json"]
-    )
+    words = "--ckpts output/a_l2_Probe.pdparams --test_dir pets/test --gpu -1 --json p.json"
+    scoring.main(words.split())
     (row,) = json.loads((folder / "p.json").read_text())
     assert 0 <= row["acc"] <= 100
 
