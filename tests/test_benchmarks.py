@@ -234,3 +234,12 @@ def test_growth_is_of_the_time_of_an_image_at_the_same_number_of_classes(capsys)
     printed = capsys.readouterr().out
     assert printed.splitlines()[3].split() == ["100", "2", *["200000.0"] * 6, "70"]
     assert "first pass: the time of an image grows 2.00 times at most; 1.25 or less wanted" in printed
+
+
+def test_frozen_compares_a_network_with_its_compiled_form(tmp_path):
+    line = "benchmarks/frozen.py --networks resnet8 --image_size 32 --batch_size 2 --repeats 2"
+    printed, content = measured(line, tmp_path)
+    assert [text.split()[0] for text in printed.splitlines()[1:3]] == ["network", "resnet8"]
+    result = content["networks"]["resnet8"]
+    assert result["difference"] < 1e-5
+    assert all(len(taken) == 2 and min(taken) > 0 for taken in result["seconds"].values())
