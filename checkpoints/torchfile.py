@@ -11,66 +11,19 @@ import io
 import math
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from checkpoints.unpickler import Reader, Refused, is_plain_key, kind, quote, refusals, require
+from checkpoints.torchpickle import BFLOAT16, Placeholder, Storage, Tensor, TorchReader
+from checkpoints.unpickler import Refused, is_plain_key, kind, quote, refusals, require
 
 ZIP = b"PK\x03\x04"
 STREAM = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number, which a pickle header precedes
 # the entry that holds the weights, the first of these that a file has
 _WRAPPERS = ("state_dict", "model", "ema", "state_dict_ema", "model_ema", "model_state_dict", "net", "network")
-_MAX_DIMENSIONS = 32
 _EXPANSION = 4  # what repeated storages and strides of 0 may unfold to, in sizes of the file
 _SMALL = 1 << 26  # bytes that any file may unfold to
-_BFLOAT16 = "bfloat16"  # the upper half of a float32
-_STORAGES = {
-    "DoubleStorage": "f8",
-    "FloatStorage": "f4",
-    "HalfStorage": "f2",
-    "BFloat16Storage": _BFLOAT16,
-    "LongStorage": "i8",
-    "IntStorage": "i4",
-    "ShortStorage": "i2",
-    "CharStorage": "i1",
-    "ByteStorage": "u1",
-    "BoolStorage": "b1",
-}
-
-
-class Placeholder:
-    """Stands for whatever a file names besides tensors: it can be called and filled, and nothing happens."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __call__(self, *_: object) -> Placeholder:
-        return self
-
-    append = extend = add = __call__
-
-
-@dataclass(frozen=True)
-class _Storage:
-    key: object
-    type_name: str  # "" where tensors of it cannot be read
-    count: int
-    offset: int = 0  # of a view of another storage, in elements
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of an element as stored, in the byte order of this machine."""
-        return np.dtype("u2" if self.type_name == _BFLOAT16 else self.type_name)
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    storage: _Storage
-    offset: int
-    shape: tuple
-    strides: tuple
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -110,9 +63,9 @@ def _read_zip(path: Path, size: int) -> dict[str, np.ndarray]:
         order = entry(f"{root}byteorder") if f"{root}byteorder" in entries else b"little"
         require(order in (b"little", b"big"), "a byte order other than little and big")
         pickled = entry(f"{root}data.pkl")
-        tensors = _weights(_TorchReader(io.BytesIO(pickled), len(pickled)).load())
+        tensors = _weights(TorchReader(io.BytesIO(pickled), len(pickled)).load())
 
-        def data(storage: _Storage) -> bytes:
+        def data(storage: Storage) -> bytes:
             require(type(storage.key) is str, "a storage whose key is not a text")
             return entry(f"{root}data/{storage.key}")
 
@@ -121,7 +74,7 @@ def _read_zip(path: Path, size: int) -> dict[str, np.ndarray]:
 
 def _read_stream(content: bytes) -> dict[str, np.ndarray]:
     size, file = len(content), io.BytesIO(content)
-    parts = [_TorchReader(file, size) for _ in range(5)]
+    parts = [TorchReader(file, size) for _ in range(5)]
     _, _, _, value, keys = [part.load() for part in parts]
     tensors = _weights(value)
     storages, places, position = parts[3].storages, {}, file.tell()
@@ -135,7 +88,7 @@ def _read_stream(content: bytes) -> dict[str, np.ndarray]:
         require(position + 8 <= size and count >= 0 and end <= size, "storages that the file cuts short")
         places[key], position = (position + 8, end), end
 
-    def data(storage: _Storage) -> memoryview:
+    def data(storage: Storage) -> memoryview:
         require(storage.key in places, "a tensor without its storage")
         start, end = places[storage.key]
         return memoryview(content)[start:end]
@@ -151,12 +104,12 @@ def unwrapped(value: object) -> object:
     return value
 
 
-def _weights(value: object) -> dict[str, _Tensor]:
+def _weights(value: object) -> dict[str, Tensor]:
     value = unwrapped(value)
     if type(value) is not dict:
         raise Refused(f"holds a {_described(value)}; accepted is a dictionary of tensors")
     for name, item in value.items():
-        if type(name) is not str or type(item) is not _Tensor or not item.storage.type_name:
+        if type(name) is not str or type(item) is not Tensor or not item.storage.type_name:
             raise Refused(f"{quote(name)} is a {_described(item)}; accepted are plain dense tensors by name")
     return value
 
@@ -164,11 +117,11 @@ def _weights(value: object) -> dict[str, _Tensor]:
 def _described(value: object) -> str:
     if isinstance(value, Placeholder):
         return ascii(value.name[:60])[1:-1]
-    return "tensor of an unknown type" if type(value) is _Tensor and not value.storage.type_name else kind(value)
+    return "tensor of an unknown type" if type(value) is Tensor and not value.storage.type_name else kind(value)
 
 
 def _arrays(
-    tensors: dict[str, _Tensor], data: Callable[[_Storage], bytes | memoryview], order: str, size: int
+    tensors: dict[str, Tensor], data: Callable[[Storage], bytes | memoryview], order: str, size: int
 ) -> dict[str, np.ndarray]:
     left = _EXPANSION * size + _SMALL
     buffers, arrays = {}, {}
@@ -183,7 +136,7 @@ def _arrays(
     return arrays
 
 
-def _array(stored: np.ndarray, tensor: _Tensor, name: str) -> np.ndarray:
+def _array(stored: np.ndarray, tensor: Tensor, name: str) -> np.ndarray:
     shape, steps = tensor.shape, tensor.strides
     end = tensor.offset + sum((n - 1) * step for n, step in zip(shape, steps)) + 1
     inside = 0 in shape or end <= len(stored)
@@ -191,95 +144,7 @@ def _array(stored: np.ndarray, tensor: _Tensor, name: str) -> np.ndarray:
     bytes_apart = [0 if 0 in shape else step * stored.itemsize for step in steps]
     start = 0 if 0 in shape else tensor.offset
     view = np.lib.stride_tricks.as_strided(stored[start:], shape, bytes_apart, writeable=False)
-    if tensor.storage.type_name == _BFLOAT16:
+    if tensor.storage.type_name == BFLOAT16:
         return np.asarray(view.astype("u4", order="C") << 16).view("f4")
     with np.errstate(over="ignore", invalid="ignore"):  # what a float32 cannot hold the loader refuses
         return view.astype("f4" if view.dtype.kind == "f" else view.dtype.newbyteorder("="), order="C")
-
-
-def _tensor(storage: object, offset: object, shape: object, strides: object) -> _Tensor:
-    require(type(storage) is _Storage, "a tensor without a storage")
-    require(type(shape) is tuple and type(strides) is tuple and len(shape) == len(strides), "a tensor of no shape")
-    require(len(shape) <= _MAX_DIMENSIONS, f"a tensor of more than {_MAX_DIMENSIONS} dimensions")
-    numbers = (offset, *shape, *strides)
-    require(all(type(n) is int and 0 <= n < 2**48 for n in numbers), "a tensor with a malformed shape")
-    return _Tensor(storage, offset, shape, strides)
-
-
-def _tensor_v2(storage: object, offset: object, shape: object, strides: object, *more: object) -> _Tensor | Placeholder:
-    """Make the tensor; `more` are whether it needs a gradient, its hooks, and perhaps pending conjugation or sign."""
-    pending = len(more) > 2 and more[2]
-    return Placeholder("tensor with pending operations") if pending else _tensor(storage, offset, shape, strides)
-
-
-def _parameter(tensor: object, *_: object) -> object:
-    return tensor
-
-
-class _TorchReader(Reader):
-    instructions = (
-        f"{Reader.instructions} BINPERSID NEWOBJ NEWOBJ_EX OBJ INST EMPTY_SET ADDITEMS FROZENSET POP POP_MARK DUP"
-    )
-
-    def __init__(self, file: io.BytesIO, size: int) -> None:
-        super().__init__(file, size)
-        self.storages: dict[object, _Storage] = {}
-        self.names = {
-            ("collections", "OrderedDict"): self._ordered,
-            ("torch._utils", "_rebuild_tensor"): _tensor,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor_v2,
-            ("torch._utils", "_rebuild_parameter"): _parameter,
-            ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
-        }
-
-    def find_class(self, module: str, name: str) -> Callable:
-        return self.names.get((module, name)) or Placeholder(f"{module}.{name}")
-
-    def persistent_load(self, pid: object) -> object:
-        if type(pid) is tuple and len(pid) == 5:
-            pid = (*pid, None)
-        if type(pid) is not tuple or len(pid) != 6 or pid[0] != "storage":
-            return Placeholder("object outside the file")
-        _, type_, key, _, count, view = pid
-        require(is_plain_key(key) and type(count) is int and count >= 0, "a malformed storage")
-        name = type_.name if isinstance(type_, Placeholder) else ""
-        module, _, name = name.rpartition(".")
-        root = _Storage(key, _STORAGES.get(name, "") if module in ("torch", "torch.cuda") else "", count)
-        require(self.storages.setdefault(key, root).type_name == root.type_name, "a storage of two types")
-        if view is None:
-            return root
-        require(type(view) is tuple and len(view) == 3, "a malformed view of a storage")
-        _, offset, count = view
-        require(type(offset) is int and type(count) is int and min(offset, count) >= 0, "a malformed view of a storage")
-        return _Storage(key, root.type_name, count, offset)
-
-    def _ordered(self, items: object = ()) -> dict:
-        """Stand for the constructor of an ordered dictionary, which Python 2 called with all its pairs."""
-        result = {}
-        for name, value in items:
-            self.fill(result, [name, value])
-        return result
-
-    def fill(self, target: object, items: list) -> None:
-        if not isinstance(target, Placeholder):
-            super().fill(target, items)
-
-    def key(self, key: object) -> object:
-        return key if is_plain_key(key) else Placeholder(kind(key))
-
-    def load_build(self) -> None:
-        self.stack.pop()  # tensors need no state, and nothing else is used
-
-    def load_newobj(self) -> None:
-        self.load_reduce()
-
-    def load_newobj_ex(self) -> None:
-        self.stack.pop()
-        self.load_reduce()
-
-    def load_empty_set(self) -> None:
-        self.append(Placeholder("set"))
-
-    def load_frozenset(self) -> None:
-        self.pop_mark()
-        self.append(Placeholder("frozenset"))
