@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 
 from utils import startup
 
@@ -21,6 +22,7 @@ from datasets.loader import Dataset, training_batches
 from evaluation.scores import Scores, evaluate
 from training import embedded, probe
 from training.build import Run, build
+from training.folds import Pooled, cross_validate
 from training.identity import digests
 from training.options import ONLY, Options, parse
 from training.pace import Forecast, with_length
@@ -35,14 +37,19 @@ from utils.rng import seed_layers
 from utils.signals import Stop
 
 
-def main(argv: list[str] | None = None) -> Summary | None:
-    """Read the command line and train; return the run's summary, None where nothing was trained."""
-    return run(parse(sys.argv[1:] if argv is None else argv))
+def main(argv: list[str] | None = None) -> Summary | Pooled | None:
+    """Read the command line and train; return what the run or, with --folds, the runs came to, None without any."""
+    options = parse(sys.argv[1:] if argv is None else argv)
+    if options.folds is None:
+        return run(options)
+    pooled = cross_validate(options, run)
+    print(pooled, flush=True)
+    return pooled
 
 
 def run(options: Options) -> Summary | None:
     """Check everything, build the run, train it, leave its files behind."""
-    where = device.select(options.gpu)
+    began, where = time.perf_counter(), device.select(options.gpu)
     ranks = join()
     ranks.shard(options.batch_size, options.accum)  # refused before anything is done
     require_state(options)
@@ -64,7 +71,7 @@ def run(options: Options) -> Summary | None:
             check_data(train, evaluation, log.line)
         may_start(options, log)
         train, skipped, images = decode(options, train, evaluation, ranks)
-        options = with_length(options, train, evaluation, log, ranks)
+        options = with_length(options, train, evaluation, log, ranks, began)
         if options.resume and is_finished(options, train, images, log, ranks):
             return None
         with ranks.rank0_first():

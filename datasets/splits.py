@@ -13,7 +13,7 @@ from datasets.cache import CachedImages, StreamedImages
 from datasets.folder import ImageFolder, remarks, same_classes, scan
 from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
-from datasets.subsets import hold_out, subset
+from datasets.subsets import folds, hold_out, subset
 from models.network import IMAGENET, PretrainedWith
 from utils.errors import DataError, UsageError, names
 
@@ -26,6 +26,7 @@ class DataOptions(Protocol):
     train_dir: str
     eval_dir: str
     val_split: float | None
+    fold: str | None
     seed: int
     sample_rate: int | None
     sample_classes: str | None
@@ -81,12 +82,28 @@ def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) 
     if options.val_split is not None:
         stays, held = hold_out(train.labels, options.val_split, options.seed, class_names)
         return Dataset.of(store, class_names, chosen[stays]), Dataset.of(store, class_names, chosen[held])
+    if options.fold is not None:
+        number, count = map(int, options.fold.split("/"))
+        fold = _folds(train, count, options.seed)
+        return Dataset.of(store, class_names, chosen[fold != number - 1]), (
+            Dataset.of(store, class_names, chosen[fold == number - 1]) if number else train
+        )
     other = scan(options.eval_dir, "--eval_dir", empty_classes=True)
     same_classes(other, folder.class_names, "--eval_dir", f"--train_dir {folder.root}")
     evaluation = Dataset.of(store_of(other, preprocess, options.cache, options.cache_dir), class_names)
     if not len(evaluation):
         raise DataError(f"--eval_dir {other.root}: no image of {names(class_names)}")
     return train, evaluation
+
+
+def _folds(train: Dataset, count: int, seed: int) -> np.ndarray:
+    single = np.flatnonzero(np.bincount(train.labels) == 1)
+    if len(single):
+        culprits = names([train.class_names[label] for label in single], 100)
+        raise UsageError(f"--folds {count}: accepted are classes of two or more images; one has {culprits}")
+    if count > len(train):
+        raise UsageError(f"--folds {count}: accepted with {len(train)} images is up to {len(train)}")
+    return folds(train.labels, count, seed)
 
 
 def _refuse_one_class(folder: ImageFolder) -> None:

@@ -19,12 +19,13 @@ from utils.commandline import SEED, Parser, number, shortened
 from utils.errors import UsageError
 from utils.precision import MODES
 from utils.shares import REFERENCE, Period, at, is_share
-from utils.words import seconds
+from utils.words import fold, seconds
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
 PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1)
 AUTO, ONLY = "auto", "only"
 LENGTHS = ("max_iters", "epochs", "time")  # of which a run is given one
+SCORED = ("val_split", "eval_dir", "fold", "folds")  # likewise: which images are scored
 _data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
 
@@ -49,6 +50,7 @@ class Options:
     sampling: str = _data("stratified", ("stratified", "author"), "rule of sample_rate")
     sample_list: str | None = _data(None, str, "train on the images listed in a file", "FILE")
     val_split: float | None = _data(None, FRACTION, "share of the training images to score instead of eval_dir")
+    fold: str | None = _data(None, fold, "hold out part I of K of the training images instead; 0/K: none", "I/K")
     on_bad_image: str = _data("error", ("error", "skip"), "skip: leave unreadable training images out",
                              affects=False)
     check_data: bool = _data(False, SWITCH, "read every image first and list what is wrong", affects=False)
@@ -63,6 +65,8 @@ class Options:
     print_frequency: int = _run(Period(50), COUNT, "steps between two log lines")
     eval_frequency: int = _run(Period(500), COUNT, "steps between two evaluations")
     save_frequency: int = _run(None, COUNT, "steps between two saves of _Last (eval_frequency)", affects=False)
+    folds: int | None = _run(None, number(int, 2, 1000), "cross-validation: a run without each of K parts of the "
+                             "training images, and one of all", "K", affects=False)
     resume: bool | str = _run(False, (AUTO,), f"go on where the run of this name stopped; {AUTO}: or start it",
                               affects=False, bare=True)
     probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, and "
@@ -116,10 +120,11 @@ class Options:
         known = {**arguments, **_FLAGS}
         defaults = {key: value for key, value in embedded.preset(given).items() if key in known} if task else {}
         chosen = {**defaults, **given}
-        lengths = [f"--{option}" for option in LENGTHS if given.get(option) is not None]
-        if len(lengths) > 1:
-            raise UsageError(f"{' and '.join(lengths)}: give one of them")
-        if lengths and "max_iters" not in given:
+        for options in (LENGTHS, SCORED):
+            both = [f"--{option}" for option in options if given.get(option) is not None]
+            if len(both) > 1:
+                raise UsageError(f"{' and '.join(both)}: give one of them")
+        if given.get("epochs") or given.get("time"):
             chosen["max_iters"] = None  # decided when the images, or their pace, are known
         method = {key: chosen.pop(key, parameter.default) for key, (parameter, _) in arguments.items()}
         return cls(**chosen, method=method, embedded=task)
@@ -170,8 +175,6 @@ class Options:
             if getattr(self, name) in (None, ""):
                 object.__setattr__(self, name, value)
 
-        if self.val_split is not None and self.eval_dir is not None and not self.embedded:
-            raise UsageError("--val_split and --eval_dir: give one of them")
         default("train_dir", "./dataset/train")
         default("eval_dir", "./dataset/test")
         default("name", Path(self.train_dir).resolve().parent.name.lstrip(".") or "run")

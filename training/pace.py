@@ -26,7 +26,6 @@ from utils.rng import seed_layers
 from utils.shares import REFERENCE, at
 from utils.words import duration
 
-STARTED = time.perf_counter()  # of the process, but for its imports
 TIMED = 3  # updates before a forecast, the first of them left out
 PROBED, PROBE_SECONDS = 12, 5.0  # updates timed for `--time` at most, and seconds after which fewer will do
 A_DAY = 86400.0
@@ -47,10 +46,13 @@ class Pace:
         return steps * self.update + evaluations * self.evaluation + (saves + evaluations / 2) * self.checkpoint
 
 
-def with_length(options: Options, train: Dataset, evaluation: Dataset, log: RunLog | NullLog, ranks: Ranks) -> Options:
+def with_length(
+    options: Options, train: Dataset, evaluation: Dataset, log: RunLog | NullLog, ranks: Ranks, began: float
+) -> Options:
     """Return `options` with the number of updates that `--time` or `--epochs` stands for; others as they are.
 
-    A run that is resumed keeps the number that was chosen at its start. The same on all ranks.
+    A run that is resumed keeps the number that was chosen at its start. The same on all ranks. `began` is when the run
+    did, by `time.perf_counter`.
 
     Raises:
         UsageError: the method does not accept so few updates.
@@ -62,9 +64,8 @@ def with_length(options: Options, train: Dataset, evaluation: Dataset, log: RunL
     known = _chosen_before(log) if options.resume else None
     if known is not None:
         return options.lasting(known)
-    began = time.perf_counter()
     pace, building = measure(options, train, evaluation, ranks)
-    spent = paddle.to_tensor([began - STARTED + time.perf_counter() - began], dtype="float64")
+    spent = paddle.to_tensor([time.perf_counter() - began], dtype="float64")
     left = options.time - (ranks.all_reduce_sum(spent) / ranks.count).item() - building
     steps = _most_steps(pace, options, left)
     log.line(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import splits
@@ -58,6 +59,8 @@ class Summary:
         scored_on = self.scored_on["folder"]
         if self.scored_on["held_out"]:
             scored_on = f"{self.scored_on['images']} images held out of {scored_on}"
+        elif self.scored_on["folder"] == str(Path(self.options["train_dir"])):
+            scored_on = "the images that it was trained on"
         best = f"best {self.best['acc']:.2f} % at step {self.best['step']}"
         return f"last {self.last['acc']:.2f} %, {best}, on {scored_on}"
 
@@ -65,7 +68,7 @@ class Summary:
 def summarize(run: Run, scores: Scores, evaluation: Dataset, device: str) -> Summary:
     """Return the summary of a run after its last update, on which `evaluation` has `scores`."""
     options = run.options
-    held_out = options.val_split is not None
+    held_out = options.val_split is not None or not (options.fold or "0/").startswith("0/")
     return Summary(
         run=options.run,
         last={"step": options.max_iters, **scores.values},

@@ -24,6 +24,14 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} days {hours % 24} h"
 
 
+def fold(text: str) -> str:
+    """Check that `text` is I/K, a part from 1 to K of K of them, or 0/K."""
+    found = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text, flags=re.ASCII)
+    if not found or int(found[1]) > int(found[2]) or int(found[2]) < 2:
+        raise argparse.ArgumentTypeError(f"{text[:60]!r}: accepted is I/K, as in 1/5: a part from 0 to K of 2 or more")
+    return f"{int(found[1])}/{int(found[2])}"
+
+
 def seconds(text: str) -> float:
     """Convert `10m`, `1h30m` or `45s` to seconds; at least one."""
     found = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text.strip().lower(), flags=re.ASCII)

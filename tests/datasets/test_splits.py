@@ -17,6 +17,7 @@ def options(tmp_path):
         train_dir=str(write_folder(tmp_path / "train")),
         eval_dir=str(write_folder(tmp_path / "test", count=2, seed=1)),
         val_split=None,
+        fold=None,
         seed=0,
         sample_rate=None,
         sample_classes=None,

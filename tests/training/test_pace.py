@@ -43,7 +43,6 @@ def test_epochs_are_updates_rounded_up():
 def test_a_time_is_the_updates_that_fit(monkeypatch):
     measured = iter([Pace(update=2.0, evaluation=0.5)])
     monkeypatch.setattr(pace, "measure", lambda *_: (next(measured), 0.0))
-    monkeypatch.setattr(pace, "STARTED", pace.time.perf_counter())
     summary = finetune.main([*FLAGS, "--time", "16s", "--eval_frequency", "3"])
     assert summary.options["max_iters"] == 7  # 14 seconds and 3 evaluations
     assert json.loads(Path("output/pets_l2.json").read_text())["options"]["lr_drop"] == 5
@@ -52,7 +51,6 @@ def test_a_time_is_the_updates_that_fit(monkeypatch):
 def test_a_resumed_run_keeps_the_number_that_was_chosen(monkeypatch):
     measured = iter([Pace(update=1.0, evaluation=0.0)])  # asked once
     monkeypatch.setattr(pace, "measure", lambda *_: (next(measured), 0.0))
-    monkeypatch.setattr(pace, "STARTED", pace.time.perf_counter())
     flags = [*FLAGS, "--time", "10s", "--save_frequency", "2"]
     monkeypatch.setattr(finetune, "train_step", crashing(5, Crash()))
     with pytest.raises(Crash):
