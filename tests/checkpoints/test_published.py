@@ -74,3 +74,12 @@ def test_every_name_is_of_a_network_and_no_two_files_share_a_place():
     assert len(set(files)) == len(files)
     small = {"resnet8", "resnet14", "resnet20"}
     assert set(ARCHITECTURES) - set(published.architectures("imagenet")) == small
+
+
+def test_the_labels_of_imagenet_are_in_the_order_of_its_outputs():
+    labels = published.class_names("imagenet")
+    assert labels == published.class_names("imagenet_v2")
+    assert len({*labels}) == len(labels) == 1000
+    known = {0: "tench", 281: "tabby", 207: "golden retriever", 340: "zebra", 949: "strawberry", 999: "toilet tissue"}
+    assert {number: labels[number] for number in known} == known
+    assert published.class_names("places365") is None

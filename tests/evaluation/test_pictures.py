@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from evaluation import pictures
 from utils.errors import DataError
@@ -108,3 +108,26 @@ def test_tiles_are_read_as_the_network_reads_images(tmp_path):
     (tmp_path / "deep.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\n%%EOF\n")
     with pytest.raises(DataError, match="deep.png: not an image"):
         pictures.contact_sheet(tmp_path / "sheet.png", "title", tiles)
+
+
+def test_further_classes_stand_below_the_first_and_move_the_next_row_down(tmp_path, monkeypatch):
+    written = []
+    draw = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "text",
+        lambda page, at, text, *a, **k: written.append((at, text)) or draw(page, at, text, *a, **k),
+    )
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    more = [("second", 0.2), ("third", 0.1)]
+    tiles = [pictures.Tile(tmp_path / "a.png", "first", 0.6, "note", more=more if n else []) for n in range(5)]
+    pictures.contact_sheet(tmp_path / "sheet.png", "title", tiles)
+    places = {}
+    for (left, top), text in written:
+        places.setdefault(text, []).append((left, top))
+    rows = 58 + 160, 58 + 160 + 224 + 2 * 14
+    assert [places[name][-1] for name in ("first", "second", "third", "note")] == [
+        (18, rows[1] + down) for down in (11, 28, 42, 56)
+    ]
+    assert places["note"][0] == (18, rows[0] + 28)
+    assert len(places["20 %"]) == len(places["10 %"]) == 4
