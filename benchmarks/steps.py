@@ -39,6 +39,7 @@ from regularizers.attention import batch_increases, fit_head
 from regularizers.teacher import Frozen
 from training.meter import Meter
 from training.optimizer import Optimizer
+from training.schedule import Schedule
 from training.step import train_step
 from utils import errors
 from utils.commandline import Parser, number
@@ -168,11 +169,10 @@ class Run:
         self.optimizer = Optimizer(
             self.model,
             self.regularizer,
-            lr=1e-4,
+            Schedule(1e-4, TOTAL_STEPS),
             wd=1e-4,
             cls_lambda=1e-4,
             head_lr_mult=1.0,
-            lr_drop=TOTAL_STEPS,
             ranks=ranks,
         )
         index = np.arange(options.batch_size) % options.classes

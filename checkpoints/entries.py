@@ -15,6 +15,7 @@ from utils.errors import WeightsError
 Rules = dict[str, tuple[Callable[[object], bool], str]]
 _LARGEST = 2**63  # of a number; what is printed or compared stays short
 _MAX_SIDE = 2**15
+POWERS = ("beta1_pow_acc_0", "beta2_pow_acc_0")  # what AdamW keeps for a whole parameter: its betas to the power t
 _SCALER = {  # what paddle's GradScaler keeps beside its scale
     *("incr_ratio", "decr_ratio", "incr_every_n_steps", "decr_every_n_nan_or_inf"),
     *("incr_count", "decr_count", "use_dynamic_loss_scaling"),
@@ -169,11 +170,12 @@ def validate_run(content: dict, path: str | Path) -> None:
         _check(content, path, {"iter": _integer(0, end)})
     weights = {**content["model"], **{f"regularizer.{k}": v for k, v in content["regularizer"]["state"].items()}}
     for name, slot in content["optimizer"].items():
-        weight = weights.get(name.split("/")[0])  # an unknown one is the optimizer's to refuse
-        if weight is None:
+        parameter, _, kind = name.partition("/")
+        if parameter not in weights:  # the optimizer's to refuse
             continue
-        if slot.dtype != np.float32 or slot.shape != weight.shape:
-            _refuse(path, f"optimizer: {name}", slot, f"an array of float32 {list(weight.shape)}")
+        shape = (1,) if kind in POWERS else weights[parameter].shape
+        if slot.dtype != np.float32 or slot.shape != shape:
+            _refuse(path, f"optimizer: {name}", slot, f"an array of float32 {list(shape)}")
         if not np.isfinite(slot).all():
             _refuse(path, f"optimizer: {name}", slot, "finite numbers")
 

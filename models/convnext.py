@@ -95,6 +95,8 @@ class ConvNeXt(Network, nn.Layer):
     """
 
     head_name = "fc"
+    block_names = tuple(f"stages.{i}.blocks" for i in range(4))
+    normalises_batches = False
 
     def __init__(self, channels: tuple[int, ...], repeats: tuple[int, ...], num_classes: int) -> None:
         super().__init__()

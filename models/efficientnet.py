@@ -163,6 +163,7 @@ class EfficientNet(Network, nn.Layer):
     """
 
     head_name = "_fc"
+    block_names = ("_blocks",)
 
     def __init__(self, width: float, depth: float, dropout: float, num_classes: int, style: Style = RELEASE) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ class MobileNetV2(Network, vision.MobileNetV2):
     """
 
     head_name = "classifier.1"
+    block_names = ("features",)
 
     def forward(self, images: paddle.Tensor) -> Outputs:
         """Map normalised images [B, 3, H, W] to `Outputs`; in training, dropout draws from paddle's generator."""

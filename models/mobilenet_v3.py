@@ -17,6 +17,7 @@ class _MobileNetV3(Network):
     """
 
     head_name = "classifier.3"
+    block_names = ("blocks",)
 
     def forward(self, images: paddle.Tensor) -> Outputs:
         """Map normalised images [B, 3, H, W] to `Outputs`; in training, dropout draws from paddle's generator."""

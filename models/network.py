@@ -20,10 +20,15 @@ class Network:
     Attributes:
         head_name: the name of the classifier in the state dict.
         stage_names: the attributes that hold the residual stages, from fine to coarse; empty for another network.
+        block_names: the attributes whose children are the blocks, from the images to the head; where there are none,
+            the backbone is one part.
+        normalises_batches: whether it has batch normalisation.
     """
 
     head_name: str
     stage_names: tuple[str, ...] = ()
+    block_names: tuple[str, ...] = ()
+    normalises_batches: bool = True
 
     @property
     def head(self) -> nn.Linear:
@@ -40,6 +45,10 @@ class Network:
 
 class StagedNetwork(Network):
     """A residual network, whose last map feeds the pooling that makes the features."""
+
+    @property
+    def block_names(self) -> tuple[str, ...]:
+        return self.stage_names
 
     def stage_outputs(self, x: paddle.Tensor) -> tuple[paddle.Tensor, ...]:
         """Return the output of each of `stage_names`, the first applied to `x` [B, C, H, W]."""

@@ -27,6 +27,46 @@ def batch_norms(network: nn.Layer) -> dict[str, nn.Layer]:
     return {name: layer for name, layer in network.named_sublayers() if hasattr(layer, "_variance")}
 
 
+def moving_statistics(network: nn.Layer) -> list[paddle.Tensor]:
+    """Return the running statistics that a forward pass changes in the present mode of the layers."""
+    norms = [layer for layer in batch_norms(network).values() if layer.training and not layer._use_global_stats]
+    return [tensor for layer in norms for tensor in (layer._mean, layer._variance)]
+
+
+def freeze_statistics(network: nn.Layer) -> None:
+    """Let batch normalisation use its running statistics and keep them, in training mode too; scale and shift train."""
+    for layer in batch_norms(network).values():
+        layer._use_global_stats = True
+
+
+def set_momentum(network: nn.Layer, momentum: float) -> None:
+    """Set the share of the old running statistics that a training forward pass of batch normalisation keeps."""
+    for layer in batch_norms(network).values():
+        layer._momentum = momentum
+
+
+def depths(network: nn.Layer) -> dict[str, int]:
+    """Return how far each tensor is from the head, in blocks.
+
+    The head has depth 0, the n blocks of `network.block_names` have 1 (the last one) to n (the first one), what comes
+    before them, the stem, has n + 1. What stands between two blocks or between the last one and the head, in the order
+    of the state dict, belongs to the block before it.
+    """
+    starts = [f"{container}.{block}." for container in network.block_names for block in _children(network, container)]
+    head, found, reached = head_parameters(network), {}, 0
+    for name, _ in network.named_parameters():
+        reached = next((i for i, start in enumerate(starts, 1) if name.startswith(start)), reached)
+        found[name] = 0 if name in head else len(starts) + 1 - reached
+    return found
+
+
+def _children(network: nn.Layer, path: str) -> list[str]:
+    layer = network
+    for name in path.split("."):
+        layer = getattr(layer, name)
+    return [name for name, _ in layer.named_children()]
+
+
 def freeze(network: nn.Layer) -> nn.Layer:
     """Put `network` in eval mode and stop every gradient into it; return it."""
     network.eval()

@@ -94,6 +94,8 @@ class VisionTransformer(Network, nn.Layer):
     """
 
     head_name = "fc"
+    block_names = ("blocks",)
+    normalises_batches = False
 
     def __init__(self, patch: int, channels: int, depth: int, heads: int, num_classes: int) -> None:
         super().__init__()

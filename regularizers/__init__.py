@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import get_type_hints
 
-from regularizers.base import Chain, Regularizer, Setup
+from regularizers.base import Chain, Regularizer, Requirements, Setup
 from regularizers.bss import BSS
 from regularizers.cotuning import CoTuning
 from regularizers.cutmix import CutMix
@@ -90,4 +90,15 @@ def create(name: str, **values) -> Regularizer:
     return parts[name] if name in parts else Chain(parts)
 
 
-__all__ = ["DEFAULT", "REGULARIZERS", "Chain", "Regularizer", "Setup", "arguments", "create", "descriptions", "split"]
+__all__ = [
+    "DEFAULT",
+    "REGULARIZERS",
+    "Chain",
+    "Regularizer",
+    "Requirements",
+    "Setup",
+    "arguments",
+    "create",
+    "descriptions",
+    "split",
+]

@@ -25,6 +25,7 @@ from reproduction.runs import Run
 from training.meter import Meter
 from training.optimizer import Optimizer
 from training.options import Options
+from training.schedule import Schedule
 from training.step import train_step
 from utils import device
 
@@ -125,7 +126,7 @@ def time_network(arch: str, image_size: int, batch_size: int, batch_size_eval: i
     count, count_eval = min(batch_size, most), min(batch_size_eval, most)
     network = build(arch, NUM_CLASSES)
     plain = Regularizer()
-    optimizer = Optimizer(network, plain, lr=0.01, wd=1e-4, cls_lambda=0.0, head_lr_mult=1.0, lr_drop=1)
+    optimizer = Optimizer(network, plain, Schedule(0.01, 1), wd=1e-4, cls_lambda=0.0, head_lr_mult=1.0)
     images = paddle.zeros([max(count, count_eval), 3, image_size, image_size])
     batch = Batch(images[:count], paddle.full([count, NUM_CLASSES], 1 / NUM_CLASSES), paddle.arange(count))
 

@@ -16,11 +16,12 @@ from datasets.loader import Dataset
 from datasets.preprocess import ORDINARY
 from models import build as build_network
 from models.heads import reset_head
-from models.parameters import copy_backbone
+from models.parameters import copy_backbone, freeze_statistics, set_momentum
 from training.criterion import Criterion
 from training.meter import Meter, Stopwatch
 from training.optimizer import Optimizer
 from training.options import Options
+from training.schedule import Schedule
 from utils.distributed import SINGLE_PROCESS, Ranks
 from utils.precision import Precision
 from utils.rng import generator, seed_layers
@@ -88,17 +89,23 @@ def build(
     if source:
         copy_backbone(source.network, model)
     model.train()
+    if options.bn_momentum is not None:
+        set_momentum(model, options.bn_momentum)
+    if options.freeze_bn:
+        freeze_statistics(model)
     precision = Precision(options.amp)
     regularizer = regularizers.create(options.regularizer, **options.method)
     regularizer.prepare(_setup(options, train, ranks, precision, model, source))
     optimizer = Optimizer(
         model,
         regularizer,
-        lr=options.lr,
+        Schedule.of(options),
         wd=options.wd,
         cls_lambda=options.cls_lambda,
         head_lr_mult=options.head_lr_mult,
-        lr_drop=options.lr_drop,
+        kind=options.optimizer,
+        layer_decay=options.layer_decay,
+        clip_norm=options.clip_norm,
         precision=precision,
         ranks=ranks,
         accum=options.accum,

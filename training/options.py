@@ -23,7 +23,7 @@ from utils.words import fold, seconds
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
 PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1)
-SHARE = number(float, 0, 1, below=True)
+SHARE, DECAY = number(float, 0, 1, below=True), number(float, 0, 1, above=True)
 AUTO, ONLY = "auto", "only"
 LENGTHS = ("max_iters", "epochs", "time")  # of which a run is given one
 SCORED = ("val_split", "eval_dir", "fold", "folds")  # likewise: which images are scored
@@ -88,10 +88,19 @@ class Options:
     batch_size_eval: int = _training(8, COUNT, "images scored at a time")
     lr: float = _training(0.01, POSITIVE, "learning rate")
     lr_drop: int = _training(Period(6666), COUNT, "update from which lr is a tenth")
+    schedule: str = _training("step", ("step", "cosine"), "how lr falls: at lr_drop, or along a cosine to 0 at the end")
+    warmup: int = _training(0, number(int, 0), "updates at the start in which lr rises linearly", "N")
+    optimizer: str = _training("sgd", ("sgd", "adamw"), "SGD with Nesterov momentum, or AdamW with decoupled decay")
+    layer_decay: float = _training(1.0, DECAY, "learning rate of a block over that of the next one towards the head")
+    clip_norm: float | None = _training(None, POSITIVE, "largest norm of the gradient of everything trained")
+    patience: int | None = _training(None, COUNT, "stop after N evaluations without a better one", "N")
     head_lr_mult: float = _training(1.0, POSITIVE, "learning rate of the heads over lr")
     wd: float = _training(1e-4, NOT_NEGATIVE, "weight decay")
     cls_lambda: float = _training(1e-4, NOT_NEGATIVE, "weight decay of the heads on top of wd")
     amp: str = _training("off", tuple(MODES), "precision of the forward pass on a GPU")
+    bn_momentum: float | None = _training(None, SHARE, "share of the old statistics that batch normalisation keeps "
+                                                       "at an update (the network's own)")
+    freeze_bn: bool = _training(False, SWITCH, "keep and use the source's statistics of batch normalisation")
     label_smoothing: float = _training(0.0, SHARE, "share of the targets that is spread over all classes")
     head_init: str = _training("paddle", INITS, "how a new head starts")
     # fmt: on
@@ -118,6 +127,8 @@ class Options:
         for option in given:
             if option not in arguments and option not in _FLAGS:
                 _refuse(option, name)
+        if given.get("schedule") == "cosine" and "lr_drop" in given:
+            raise UsageError("--schedule cosine and --lr_drop: give one of them")
         task = "train_dir" not in given and "eval_dir" not in given and not Path("dataset").exists()
         known = {**arguments, **_FLAGS}
         defaults = {key: value for key, value in embedded.preset(given).items() if key in known} if task else {}
@@ -211,10 +222,6 @@ class Options:
         if self.accum > 1 and needs.whole_batch:
             reason = f"it needs the whole batch at once: {needs.whole_batch}"
             raise UsageError(f"--accum {self.accum}: accepted with {method} is 1: {reason}")
-        if self.label_smoothing and "ce" in needs.terms:
-            raise UsageError(
-                f"--label_smoothing {self.label_smoothing}: accepted is 0: {method} has its own cross-entropy"
-            )
         if needs.source and self.pretrained == "none":
             raise UsageError(f"{method} needs a pretrained network, --pretrained is none")
         if needs.stages and self.model_arch not in STAGED:
@@ -222,8 +229,23 @@ class Options:
             raise UsageError(f"{method} --model_arch {self.model_arch}: {accepted}")
         if self.probe and self.pretrained == "none":
             raise UsageError("--probe needs a pretrained network, --pretrained is none")
+        self._check_training(needs)
         if not (self.embedded and self.pretrained == embedded.source_path(self.cache_dir)):
             check_choice(self.pretrained, self.model_arch)
+
+    def _check_training(self, needs: regularizers.Requirements) -> None:
+        if self.label_smoothing and "ce" in needs.terms:
+            own = f"--regularizer {self.regularizer} has its own cross-entropy"
+            raise UsageError(f"--label_smoothing {self.label_smoothing}: accepted is 0: {own}")
+        if self.max_iters is not None and self.warmup >= self.max_iters:
+            raise UsageError(f"--warmup {self.warmup}: accepted are fewer updates than --max_iters {self.max_iters}")
+        flags = [name for name in ("freeze_bn", "bn_momentum") if getattr(self, name) not in (None, False)]
+        if len(flags) > 1:
+            raise UsageError("--freeze_bn and --bn_momentum: give one of them; frozen statistics do not move")
+        if flags and not ARCHITECTURES[self.model_arch].network.normalises_batches:
+            raise UsageError(f"--{flags[0]}: --model_arch {self.model_arch} has no batch normalisation")
+        if self.freeze_bn and self.pretrained == "none":
+            raise UsageError("--freeze_bn keeps the statistics of a pretrained network, --pretrained is none")
 
 
 _FLAGS = {each.name: each for each in fields(Options) if each.metadata}

@@ -10,8 +10,12 @@ from models.parameters import (
     backbone_parameters,
     batch_norms,
     copy_backbone,
+    depths,
     freeze,
+    freeze_statistics,
     head_parameters,
+    moving_statistics,
+    set_momentum,
     trainable_parameters,
 )
 
@@ -96,3 +100,107 @@ def test_a_network_says_its_head_once():
     assert toy.head is toy.top[1]
     assert list(head_parameters(toy)) == ["top.1.weight", "top.1.bias"]
     assert toy(paddle.ones([2, 3, 4, 4])).logits.shape == [2, 4]
+
+
+BLOCKS = {"resnet8": 3, "resnet20": 9, "resnet18": 8, "resnet50": 16, "resnet50_vd": 16, "mobilenet_v2": 19}
+BLOCKS |= {"mobilenet_v3_small": 11, "mobilenet_v3_large": 15, "efficientnet_b0": 16, "efficientnet_lite0": 16}
+BLOCKS |= {"convnext_tiny": 18, "vit_small_patch16_224": 12}
+
+
+@pytest.mark.parametrize("arch", BLOCKS)
+def test_depth_counts_the_blocks_from_the_head(arch):
+    with paddle.LazyGuard():  # draws no weights
+        network = build(arch, 2)
+    found = depths(network)
+    assert list(found) == [name for name, _ in network.named_parameters()]
+    assert {name for name, depth in found.items() if depth == 0} == set(head_parameters(network))
+    backbone = [found[name] for name in backbone_parameters(network)]
+    assert backbone == sorted(backbone, reverse=True)  # from the images to the head
+    stem = [] if arch == "mobilenet_v2" else [BLOCKS[arch] + 1]  # there the stem is a block
+    assert sorted(set(backbone), reverse=True) == [*stem, *range(BLOCKS[arch], 0, -1)]
+
+
+def test_depths_by_name():
+    found = depths(build("resnet14", 2))
+    expected = {"conv1.weight": 7, "bn1._mean": 7, "layer1.0.conv1.weight": 6, "layer1.1.bn2.bias": 5}
+    expected |= {"layer2.0.conv1.weight": 4, "layer3.0.bn1.weight": 2, "layer3.1.conv2.weight": 1, "fc.bias": 0}
+    assert {name: found[name] for name in expected} == expected
+    with paddle.LazyGuard():
+        found = depths(build("efficientnet_b0", 2))
+        later = depths(build("convnext_tiny", 2))
+    names = ("_conv_stem.weight", "_blocks.1._expand_conv.weight", "_blocks.15._bn2.weight", "_conv_head.weight")
+    assert [found[name] for name in names] == [17, 15, 1, 1]
+    names = ("stem.0.weight", "stages.0.blocks.2.gamma", "stages.1.downsample.1.weight", "stages.1.blocks.0.gamma")
+    assert [later[name] for name in (*names, "norm.weight", "fc.bias")] == [19, 16, 16, 15, 1, 0]
+
+
+def test_a_network_without_blocks_is_one_part():
+    class Toy(Network, nn.Layer):
+        head_name = "top"
+
+        def __init__(self):
+            super().__init__()
+            self.below, self.top = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    assert set(depths(Toy()).values()) == {0, 1}
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_each_architecture_says_whether_it_normalises_batches(arch):
+    with paddle.LazyGuard():
+        network = build(arch, 2)
+    assert network.normalises_batches == bool(batch_norms(network))
+    assert network.block_names
+
+
+@pytest.mark.parametrize("arch", ["resnet8", "mobilenet_v2"])
+def test_frozen_statistics_are_used_and_kept_in_training_mode(arch):
+    paddle.seed(0)
+    network = build(arch, 3)
+    network.train()
+    for _ in range(2):
+        network(paddle.randn([4, 3, 32, 32]) + 1)
+    images = paddle.randn([4, 3, 32, 32])
+    freeze_statistics(network)
+    network.train()  # does not undo it
+    before = {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
+    outputs = network(images)
+    assert all(np.array_equal(before[name], tensor.numpy()) for name, tensor in network.state_dict().items())
+    assert not moving_statistics(network)
+    (outputs.maps[-1] ** 2).sum().backward()
+    layers = batch_norms(network)
+    gradients = [layers[name].weight.grad for name in layers]
+    assert all(gradient is not None and np.abs(gradient.numpy()).max() > 0 for gradient in gradients)
+    network.eval()
+    np.testing.assert_array_equal(outputs.maps[-1].numpy(), network(images).maps[-1].numpy())
+
+
+def test_the_gradient_under_frozen_statistics_is_that_of_an_affine_map():
+    """In float64: y = scale (x - mean) / sqrt(variance + eps) + shift, mean and variance constant."""
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(4, 3, 5, 5)), rng.normal(size=(4, 3, 5, 5))
+    mean, variance, scale = rng.normal(size=3), rng.uniform(0.5, 2, 3), rng.normal(size=3)
+    network = nn.Sequential(nn.BatchNorm2D(3))
+    for tensor, value in ((network[0]._mean, mean), (network[0]._variance, variance), (network[0].weight, scale)):
+        tensor.set_value(value.astype("float32"))
+    freeze_statistics(network)
+    network.train()
+    images = paddle.to_tensor(x.astype("float32"), stop_gradient=False)
+    (network(images) * paddle.to_tensor(weights.astype("float32"))).sum().backward()
+    deviation = np.sqrt(variance + 1e-5).reshape(1, 3, 1, 1)
+    np.testing.assert_allclose(images.grad.numpy(), weights * scale.reshape(1, 3, 1, 1) / deviation, rtol=1e-5)
+    normalised = (x - mean.reshape(1, 3, 1, 1)) / deviation
+    np.testing.assert_allclose(network[0].weight.grad.numpy(), (weights * normalised).sum(axis=(0, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(network[0].bias.grad.numpy(), weights.sum(axis=(0, 2, 3)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3, 0.9])
+def test_the_momentum_is_the_share_of_the_old_statistics(momentum):
+    network = nn.Sequential(nn.BatchNorm2D(3))
+    network[0]._mean.set_value(np.array([1.0, 2.0, 3.0], "float32"))
+    set_momentum(network, momentum)
+    x = np.random.default_rng(0).normal(size=(6, 3, 2, 2)).astype("float32")
+    assert len(moving_statistics(network)) == 2
+    network(paddle.to_tensor(x))
+    expected = momentum * np.array([1.0, 2.0, 3.0]) + (1 - momentum) * x.astype("float64").mean(axis=(0, 2, 3))
+    np.testing.assert_allclose(network[0]._mean.numpy(), expected, rtol=1e-5, atol=1e-6)

@@ -13,6 +13,7 @@ from regularizers import REGULARIZERS, create
 from regularizers.losses import cross_entropy
 from tests.regularizers.toys import arrays, optimizer_of, same, toy_batch, toy_setup, train
 from training.optimizer import Optimizer
+from training.schedule import Schedule
 from utils.errors import UsageError
 
 SHORT = {"clean_tail": 4, "cutmix_prob": 1.0, "reinits": 4}  # of 20 steps, so that everything happens
@@ -159,9 +160,8 @@ def gradients(name, tmp_path, accum, seed=0, **values):
     method = made(name, **values)
     method.prepare(setup)
     setup.model.eval()  # no batch statistics
-    optimizer = Optimizer(
-        setup.model, method, lr=0.1, wd=0.0, cls_lambda=0.0, head_lr_mult=1.0, lr_drop=9, accum=setup.accum
-    )
+    rates = {"wd": 0.0, "cls_lambda": 0.0, "head_lr_mult": 1.0}
+    optimizer = Optimizer(setup.model, method, Schedule(0.1, 9), **rates, accum=setup.accum)
     for part in method.transform(toy_batch(setup, seed=seed), 1).micro_batches(accum):
         outputs = setup.model(part.images)
         terms = {"ce": cross_entropy(outputs.logits, part.targets)}

@@ -8,6 +8,7 @@ from models.parameters import trainable_parameters
 from regularizers.l2 import L2
 from regularizers.losses import cross_entropy
 from training.optimizer import Optimizer
+from training.schedule import Schedule
 
 WD = 1e-4
 
@@ -61,7 +62,7 @@ def test_steps_on_a_linear_model_follow_the_nesterov_recursion():
 
 def test_a_heads_own_decay_adds_exactly_its_multiple_of_the_head():
     model, method = models.build("resnet8", 4), L2()
-    optimizer = Optimizer(model, method, lr=0.1, wd=WD, cls_lambda=0.05, head_lr_mult=1.0, lr_drop=9)
+    optimizer = Optimizer(model, method, Schedule(0.1, 9), wd=WD, cls_lambda=0.05, head_lr_mult=1.0)
     before = {name: value.numpy().astype("float64") for name, value in trainable_parameters(model).items()}
     (model(batch_of(2).images).logits.sum() * 0).backward()
     optimizer.step()

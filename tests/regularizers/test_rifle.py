@@ -10,6 +10,7 @@ from models.heads import reset_head
 from regularizers.losses import cross_entropy
 from regularizers.rifle import RIFLE
 from training.optimizer import Optimizer
+from training.schedule import Schedule
 from utils.rng import generator
 
 
@@ -86,6 +87,15 @@ def test_the_draw_is_the_heads_own_and_depends_on_seed_and_update(init):
     np.testing.assert_array_equal(model.head.weight.numpy(), first)
 
 
+def test_a_head_that_starts_at_zero_starts_there_again():
+    model = SimpleNamespace(head=nn.Linear(6, 4))
+    prepared(8, 4, head_init="zero").after_step(model, 2)
+    assert model.head.weight.numpy().any()  # no moment
+    prepared(8, 4, head_init="zero").after_step(model, 3)
+    assert not model.head.weight.numpy().any()
+    assert not model.head.bias.numpy().any()
+
+
 class Run:
     """Six updates of a small network, which can be left after any of them and taken up again."""
 
@@ -93,7 +103,7 @@ class Run:
         paddle.seed(0)
         self.model, self.method, self.step = models.build("resnet8", 3), prepared(6, 3), 0
         self.optimizer = Optimizer(
-            self.model, self.method, lr=0.05, wd=1e-4, cls_lambda=0.0, head_lr_mult=1.0, lr_drop=5
+            self.model, self.method, Schedule(0.05, 5), wd=1e-4, cls_lambda=0.0, head_lr_mult=1.0
         )
         if saved:
             self.step, weights, slots, schedule = saved

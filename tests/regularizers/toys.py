@@ -15,6 +15,7 @@ from models.parameters import copy_backbone, freeze
 from regularizers.base import Setup
 from training.meter import Meter
 from training.optimizer import Optimizer
+from training.schedule import Schedule
 from training.step import train_step
 
 
@@ -81,7 +82,7 @@ def toy_batch(setup: Setup, size=8, seed=0) -> Batch:
 
 def optimizer_of(setup: Setup, method, lr=0.05) -> Optimizer:
     """Return the optimizer of a run; the rate drops after step 9."""
-    return Optimizer(setup.model, method, lr=lr, wd=1e-4, cls_lambda=1e-4, head_lr_mult=1.0, lr_drop=10)
+    return Optimizer(setup.model, method, Schedule(lr, 10), wd=1e-4, cls_lambda=1e-4, head_lr_mult=1.0)
 
 
 def train(setup: Setup, method, steps, optimizer=None, first=0):
