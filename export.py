@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 import paddle
 
-from checkpoints.classifier import Classifier
+from checkpoints.classifier import WEIGHTS, Classifier
 from evaluation.export import comparison_images, export
 from models import ARCHITECTURES
 from utils import errors
@@ -28,6 +28,8 @@ def parser() -> Parser:
     """Return the command line of this script."""
     parser = Parser(prog="export.py", description="Write a checkpoint as a model to deploy and check that it agrees.")
     parser.add_argument("--ckpts", required=True, metavar="FILE", help="checkpoint of finetune.py")
+    whose = "the network's weights, or its teacher's backbone under the network's head"
+    parser.add_argument("--weights", choices=WEIGHTS, default=WEIGHTS[0], help=whose)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
     parser.add_argument("--onnx", action="store_true", help="write ONNX too (requirements-export.txt)")
     parser.add_argument("--images", metavar="DIR", help="folder of images to compare on (generated ones)")
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
         needs = f"--onnx needs {', '.join(missing)}"
         raise errors.UsageError(f"{needs}: pip install -r requirements-export.txt, or leave --onnx out")
     paddle.device.set_device("cpu")
-    model = Classifier.load(options.ckpts, options.model_arch, options.image_size)
+    model = Classifier.load(options.ckpts, options.model_arch, options.image_size, options.weights)
     images = comparison_images(model.preprocess, options.images, options.count)
     files = export(model, out, images, options.onnx)
     print(f"{out}: {', '.join(path.name for path in files)}")

@@ -101,7 +101,8 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
     """Train from the first update, or from where `_Last` stopped, to the last one."""
     options, ranks, scores = run.options, run.ranks, None
     last = log.path("_Last.pdparams")
-    first = restore(run, last) if options.resume and last.exists() else 0
+    done = first = restore(run, last) if options.resume and last.exists() else 0
+    updates = range(first, first if run.ends(first) else options.max_iters)
     log.start(first, options.max_iters, run.best["step"] > 0)
     log.describe(run, where)
     shard = ranks.shard(options.batch_size)
@@ -110,7 +111,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
     ranks.barrier()
     run.watch.start()
     with Stop() as stop:
-        for step, batch in zip(range(first, options.max_iters), run.watch.data_wait(batches)):
+        for step, batch in zip(updates, run.watch.data_wait(batches)):
             seed_layers(options.seed, step, ranks.rank)
             batch = train_step(run.model, run.regularizer, run.optimizer, run.meter, batch, step, run.criterion)
             done = step + 1
@@ -125,11 +126,14 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
             signal = ranks.any_signal(stop.signal or 0, print_now)
             if score_now or done % options.save_frequency == 0 or signal:
                 save(run, last, done, log.replace_earlier)
-            if signal and done < options.max_iters:
+            if run.ends(done):
+                break
+            if signal:
                 raise errors.Interrupted(signal, f"stopped after step {done}; --resume goes on from {last}")
     if scores is None:  # stopped between the last update and the summary
         scores = evaluate(run.model, evaluation, options.batch_size_eval, ranks=ranks)
-    summary = summarize(run, scores, evaluation, where)
+    teacher = evaluate_teacher(run, evaluation, log, done)
+    summary = summarize(run, done, scores, teacher, evaluation, where)
     log.summary(summary)
     return summary
 
@@ -151,6 +155,17 @@ def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int
             run.best = {"step": done, "acc": scores.acc1}
             save(run, log.path("_Best.pdparams"), done, log.replace_earlier)
         log.evaluation(done, scores, better)
+    return scores
+
+
+def evaluate_teacher(run: Run, evaluation: Dataset, log: RunLog, done: int) -> Scores | None:
+    """Score the teacher's backbone under the network's head after the last update; None without teacher."""
+    network = run.teacher()
+    if network is None:
+        return None
+    with run.watch.exclude():
+        scores = evaluate(network, evaluation, run.options.batch_size_eval, ranks=run.ranks)
+    log.line(f"step {done}/{run.options.max_iters}  by the teacher's weights: {scores}")
     return scores
 
 

@@ -16,7 +16,7 @@ from utils import startup
 if __name__ == "__main__":
     startup.configure()  # before paddle is imported
 
-from checkpoints.classifier import Classifier
+from checkpoints.classifier import WEIGHTS, Classifier
 from checkpoints.published import NAMED
 from datasets.folder import EXTENSIONS
 from evaluation import error_analysis, prediction
@@ -37,6 +37,8 @@ def parser() -> Parser:
     networks.add_argument("--ckpts", nargs="+", metavar="FILE", help=files)
     source = "published weights with the head that they were trained with, of --model_arch"
     networks.add_argument("--pretrained", choices=tuple(NAMED), help=source)
+    whose = "the network's weights, or its teacher's backbone under the network's head"
+    parser.add_argument("--weights", choices=WEIGHTS, default=WEIGHTS[0], help=whose)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, or folders of images at any depth")
     parser.add_argument("--top_k", type=number(int, 1), default=5, help="classes named for each image")
     parser.add_argument("--format", choices=("csv", "json"), help="of the table (json if --out ends so, else csv)")
@@ -79,7 +81,7 @@ def main(argv: list[str] | None = None) -> Predictions:
 def load(options: argparse.Namespace) -> list[Classifier]:
     """Return the networks; where pretrained weights come from is said on the standard error, beside the table."""
     if not options.pretrained:
-        return prediction.load(options.ckpts, options.model_arch, options.image_size)
+        return prediction.load(options.ckpts, options.model_arch, options.image_size, options.weights)
     with redirect_stdout(sys.stderr):
         return [Classifier.load_published(options.pretrained, options.model_arch, options.image_size)]
 
@@ -96,6 +98,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if not options.paths:
         taken = f"; taken for checkpoints: {errors.names(options.ckpts)}" if given else ""
         raise errors.UsageError(f"no image or folder to label{taken}")
+    if options.pretrained and options.weights != WEIGHTS[0]:
+        raise errors.UsageError(f"--weights {options.weights} needs --ckpts: published weights are of one network")
     if options.sheet_top_k > 1 and not options.sheet:
         raise errors.UsageError(f"--sheet_top_k {options.sheet_top_k} needs --sheet")
     for flag in ("out", "sheet"):

@@ -17,6 +17,7 @@ from utils import startup
 if __name__ == "__main__":
     startup.configure()  # before paddle is imported
 
+from checkpoints.classifier import WEIGHTS
 from datasets.folder import remarks, scan
 from datasets.splits import store_of
 from evaluation import error_analysis, interpolation
@@ -38,6 +39,8 @@ def parser() -> Parser:
     parser.add_argument("--ckpts", nargs="+", metavar="FILE", help="checkpoints of finetune.py")
     paired = "score these too, and test how B differs from A on the same images"
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help=paired)
+    whose = "the network's weights, or its teacher's backbone under the network's head"
+    parser.add_argument("--weights", choices=WEIGHTS, default=WEIGHTS[0], help=whose)
     parser.add_argument("--test_dir", help="folder of class folders (./dataset/test)")
     parser.add_argument("--gpu", type=number(int, -1), default=0, help="number of the GPU; -1 is the CPU")
     parser.add_argument("--batch_size_eval", type=number(int, 1), help="images scored at a time (as in training)")
@@ -116,9 +119,11 @@ def main(argv: list[str] | None = None) -> list[dict]:
     results, answers, curves = {}, {}, {}
     reference = options.model_arch, options.image_size, options.onednn
     stores = partial(store_of, folder, cache=options.cache, cache_dir=options.cache_dir)
-    for scored in score_checkpoints(options.ckpts, stores, options.batch_size_eval, *reference):
+    for scored in score_checkpoints(options.ckpts, stores, options.batch_size_eval, *reference, options.weights):
         print(scored, flush=True)
         result = {"path": scored.path, "test_dir": options.test_dir, **scored.scores.to_dict()}
+        if options.weights != WEIGHTS[0]:
+            result["weights"] = options.weights
         results[scored.path], answers[scored.path] = result, scored.answers
         if reports:
             error_analysis.write(reports[scored.path], scored.images, scored.logits)

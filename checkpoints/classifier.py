@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
+import regularizers
 from checkpoints import checkpoint, published
 from checkpoints.pretrained import (
     check_choice,
@@ -17,9 +20,10 @@ from checkpoints.pretrained import (
 )
 from datasets.preprocess import Preprocess
 from models import ARCHITECTURES, Network, build
-from models.parameters import freeze
-from utils.errors import UsageError, WeightsError
+from models.parameters import backbone_parameters, freeze
+from utils.errors import UsageError, WeightsError, names
 
+WEIGHTS = ("student", "teacher")
 REFERENCE_ARCH = "resnet50"  # the default of the reference's scripts, whose checkpoints do not name theirs
 
 
@@ -46,17 +50,23 @@ class Classifier:
     batch_size_eval: int | None
 
     @classmethod
-    def load(cls, path: str | Path, arch: str | None = None, image_size: int | None = None) -> Classifier:
+    def load(
+        cls, path: str | Path, arch: str | None = None, image_size: int | None = None, weights: str = WEIGHTS[0]
+    ) -> Classifier:
         """Load a checkpoint of this project or of the reference.
+
+        The weights of the teacher are its backbone, the average of the network's, under the network's head of the
+        same moment: the teacher's own head is the source's.
 
         Args:
             path: the file.
             arch: its architecture, needed for the reference's checkpoints; must agree with ours.
             image_size: side of its images in pixels; likewise.
+            weights: one of `WEIGHTS`.
 
         Raises:
             WeightsError: the file is absent, damaged, refused or does not fit the architecture.
-            UsageError: `arch` or `image_size` contradict the file.
+            UsageError: `arch` or `image_size` contradict the file, or it has no teacher.
         """
         path = Path(path)
         content = checkpoint.read(path)
@@ -69,6 +79,8 @@ class Classifier:
             state = state_of({**content, "arch": arch}, arch, path)
             network = build(arch, head_width(state, arch, path), variant_of(content, arch, path))
             checkpoint.load_exactly(network, state, path)
+            if weights == "teacher":
+                checkpoint.load_exactly(network, {**state, **_averaged(content, network, path)}, f"{path}: the teacher")
         except WeightsError as failure:
             hint = "" if written else f"; the file does not name its architecture: --model_arch is {arch}"
             raise WeightsError(f"{failure}{hint}") from None
@@ -117,6 +129,25 @@ class Classifier:
             sampled=False,
             batch_size_eval=None,
         )
+
+
+def _averaged(content: dict, network: Network, path: Path) -> dict[str, np.ndarray]:
+    """Return the backbone that the method of a checkpoint keeps as the average of the network's, by name."""
+    name, state = "none", {}
+    if content.get("regularizer") is not None:
+        checkpoint.validate_method(content, path)
+        name, state = content["regularizer"]["name"], content["regularizer"]["state"]
+    try:
+        place = regularizers.create(name).averaged if state else ""
+    except UsageError as failure:
+        raise WeightsError(f"{path}: {failure}") from None
+    if not place:
+        raise UsageError(f"--weights teacher: {path} has no teacher, its method is {name}; accepted is student")
+    found = {name: state.get(f"{place}.{name}") for name in backbone_parameters(network)}
+    missing = [name for name, value in found.items() if value is None]
+    if missing:
+        raise WeightsError(f"{path}: the teacher does not fit the network: missing: {names(missing, 4)}")
+    return found
 
 
 def _preprocess(content: dict, image_size: int | None, path: Path) -> Preprocess:

@@ -130,7 +130,13 @@ _RUN: Rules = {
     "options.max_iters": _integer(1),
 }
 # must be there
+_METHOD: Rules = {
+    "regularizer.name": _TEXT,
+    "regularizer.state": (_arrays, "a dictionary of arrays by name"),
+}
+# likewise
 _RESUMED: Rules = {
+    **_METHOD,
     "model": (_arrays, "a dictionary of arrays by name"),
     "iter": _integer(0),
     "optimizer": (_arrays, "a dictionary of arrays by name"),
@@ -141,9 +147,7 @@ _RESUMED: Rules = {
     "metrics.best.acc": (_number, "a finite number"),
     "metrics.seconds": _SECONDS,
     "metrics.pending": (_pending, "a list of rows of finite numbers, each with 'loss' and 'hits'"),
-    "regularizer.name": _TEXT,
     "regularizer.arguments": (_options, "a dictionary of plain values by name"),
-    "regularizer.state": (_arrays, "a dictionary of arrays by name"),
     "options": (_options, "a dictionary of plain values by name"),
 }
 
@@ -155,6 +159,15 @@ def validate(content: dict, path: str | Path) -> None:
         WeightsError: names the entry, what it is and what is accepted.
     """
     _check(content, path, _NETWORK)
+
+
+def validate_method(content: dict, path: str | Path) -> None:
+    """Check the entries of the method's state.
+
+    Raises:
+        WeightsError: names the entry, what it is and what is accepted.
+    """
+    _check(content, path, _METHOD, required=True)
 
 
 def validate_run(content: dict, path: str | Path) -> None:

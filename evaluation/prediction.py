@@ -14,7 +14,7 @@ import numpy as np
 import paddle
 from tqdm import tqdm
 
-from checkpoints.classifier import Classifier
+from checkpoints.classifier import WEIGHTS, Classifier
 from datasets.cache import workers
 from datasets.folder import EXTENSIONS, images_below, listed
 from datasets.loader import ahead, crop, normalise
@@ -85,13 +85,16 @@ def image_files(folder: str, culprit: str) -> list[Path]:
     return found
 
 
-def load(checkpoints: Sequence[str], arch: str | None = None, image_size: int | None = None) -> list[Classifier]:
+def load(
+    checkpoints: Sequence[str], arch: str | None = None, image_size: int | None = None, weights: str = WEIGHTS[0]
+) -> list[Classifier]:
     """Return the networks.
 
     Raises:
+        UsageError: a file has not the `weights` that were asked for, or contradicts another argument.
         WeightsError: a file is absent, damaged or refused, or its classes are not those of the first.
     """
-    models = [Classifier.load(path, arch, image_size) for path in checkpoints]
+    models = [Classifier.load(path, arch, image_size, weights) for path in checkpoints]
     first = class_names(models[0])
     for path, model in zip(checkpoints, models):
         others = class_names(model)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from paddle import nn
 
-from checkpoints.classifier import Classifier
+from checkpoints.classifier import WEIGHTS, Classifier
 from datasets.cache import StreamedImages
 from datasets.folder import same_classes
 from datasets.loader import Dataset
@@ -61,6 +61,7 @@ def score_checkpoints(
     arch: str | None = None,
     image_size: int | None = None,
     onednn: bool = False,
+    weights: str = WEIGHTS[0],
 ) -> Iterator[Scored]:
     """Score one checkpoint after the other, each image once.
 
@@ -70,6 +71,7 @@ def score_checkpoints(
         batch_size: images scored at a time; None for the number used in training.
         arch, image_size: of checkpoints of the reference, as for `Classifier.load`.
         onednn: whether the scores come from `Compiled` networks, faster on a CPU and rounded otherwise.
+        weights: whose, as there.
 
     Raises:
         DataError: an image cannot be read, or the folder does not have the checkpoint's classes.
@@ -77,7 +79,7 @@ def score_checkpoints(
     """
     stores: dict[Preprocess, StreamedImages] = {}
     for path in paths:
-        model = Classifier.load(path, arch, image_size)
+        model = Classifier.load(path, arch, image_size, weights)
         if model.preprocess not in stores:
             stores[model.preprocess] = store_of(model.preprocess)
         images = labelled(stores[model.preprocess], model, path)

@@ -114,7 +114,13 @@ class Regularizer(nn.Layer):
     A method is a layer: what it trains is a parameter, what it remembers a buffer or a frozen sublayer, so
     `parameters()` goes to the optimizer and `state_dict()` to the checkpoint. The student is passed in, never stored.
     Its hyper-parameters are the keyword-only arguments of its constructor; the command line is made from them.
+
+    Attributes:
+        averaged: the name, among the sublayers, of a network whose backbone is an average of the student's, which can
+            be scored in its place; "" where there is none.
     """
+
+    averaged: str = ""
 
     def requirements(self) -> Requirements:
         """Return what the method needs from a run, with these hyper-parameters."""
@@ -160,6 +166,7 @@ class Chain(Regularizer):
                     raise UsageError(f"--regularizer {'+'.join(parts)}: {earlier} and {name} cannot be one: {reason}")
             names.append(name)
             self._requirements = self._requirements.united(part.requirements())
+        self.averaged = next((f"parts.{name}.{part.averaged}" for name, part in parts.items() if part.averaged), "")
 
     def requirements(self) -> Requirements:
         return self._requirements

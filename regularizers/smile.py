@@ -46,6 +46,8 @@ class SMILE(Regularizer):
         clean_tail: the last steps, which are plain fine-tuning on clean images.
     """
 
+    averaged = "teacher.network"
+
     def __init__(
         self,
         *,

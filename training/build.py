@@ -16,7 +16,7 @@ from datasets.loader import Dataset
 from datasets.preprocess import ORDINARY
 from models import build as build_network
 from models.heads import reset_head
-from models.parameters import copy_backbone, freeze_statistics, set_momentum
+from models.parameters import copy_backbone, freeze, freeze_statistics, set_momentum
 from training.criterion import Criterion
 from training.meter import Meter, Stopwatch
 from training.optimizer import Optimizer
@@ -60,6 +60,28 @@ class Run:
     meter: Meter
     watch: Stopwatch = field(default_factory=Stopwatch)
     best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "acc": -1.0})
+
+    def ends(self, done: int) -> bool:
+        """Return whether the run is over after `done` updates.
+
+        They are all that were asked for, or the last `--patience` evaluations were not better than the best one.
+        """
+        patience, period = self.options.patience, self.options.eval_frequency
+        without_better = done // period - self.best["step"] // period
+        return done == self.options.max_iters or (patience is not None and without_better >= patience)
+
+    def teacher(self) -> nn.Layer | None:
+        """Return the backbone of the method's average of the network under the network's present head.
+
+        It is a network of its own, in eval mode; None if the method keeps no average.
+        """
+        if not self.regularizer.averaged:
+            return None
+        variant = (self.source or {}).get("variant", "")
+        network = build_network(self.options.model_arch, len(self.train.class_names), variant)
+        copy_backbone(dict(self.regularizer.named_sublayers())[self.regularizer.averaged], network)
+        network.head.set_state_dict(self.model.head.state_dict())
+        return freeze(network)
 
     def images_per_second(self, steps: int) -> float:
         """Return the training images seen in `steps` updates over the time they took, evaluations included."""

@@ -21,6 +21,7 @@ class Summary:
         run: the name of its files.
         last: updates and every metric of the last evaluation.
         best: updates and accuracy of the best one.
+        teacher: updates and every metric by the teacher's weights, at the end; None for a method without teacher.
         scored_on: folder and number of the evaluation images, and whether they were held out of the training folder.
         samples_sha256: of the list of training files.
         images: sha256 of the "train" and "evaluation" images, names and bytes.
@@ -37,6 +38,7 @@ class Summary:
     run: str
     last: dict[str, Any]
     best: dict[str, Any]
+    teacher: dict[str, Any] | None
     scored_on: dict[str, Any]
     samples_sha256: str
     images: dict[str, str]
@@ -62,17 +64,30 @@ class Summary:
         elif self.scored_on["folder"] == str(Path(self.options["train_dir"])):
             scored_on = "the images that it was trained on"
         best = f"best {self.best['acc']:.2f} % at step {self.best['step']}"
+        done, asked = self.last["step"], self.options["max_iters"]
+        if done < asked:
+            best += f", stopped after {done} of {asked} updates (--patience {self.options['patience']})"
         return f"last {self.last['acc']:.2f} %, {best}, on {scored_on}"
 
 
-def summarize(run: Run, scores: Scores, evaluation: Dataset, device: str) -> Summary:
-    """Return the summary of a run after its last update, on which `evaluation` has `scores`."""
+def summarize(run: Run, done: int, scores: Scores, teacher: Scores | None, evaluation: Dataset, device: str) -> Summary:
+    """Return the summary of a run that ended after `done` updates.
+
+    Args:
+        run: the run.
+        done: updates made.
+        scores: of the network on `evaluation`.
+        teacher: likewise, by the teacher's weights; None without teacher.
+        evaluation: the images.
+        device: what the run computed on.
+    """
     options = run.options
     held_out = options.val_split is not None or not (options.fold or "0/").startswith("0/")
     return Summary(
         run=options.run,
-        last={"step": options.max_iters, **scores.values},
+        last={"step": done, **scores.values},
         best=run.best,
+        teacher={"step": done, **teacher.values} if teacher else None,
         scored_on={"folder": str(evaluation.store.images.root), "images": len(evaluation), "held_out": held_out},
         samples_sha256=splits.listing(run.train)[1],
         images=run.images,
@@ -81,7 +96,7 @@ def summarize(run: Run, scores: Scores, evaluation: Dataset, device: str) -> Sum
         ranks=run.ranks.count,
         seconds=round(run.watch.seconds, 3),
         step_share=round(run.watch.step_share, 4),
-        images_per_second=round(run.images_per_second(options.max_iters), 2),
+        images_per_second=round(run.images_per_second(done), 2),
         options=options.to_dict(),
         provenance=provenance(device),
     )
