@@ -132,8 +132,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
                 raise errors.Interrupted(signal, f"stopped after step {done}; --resume goes on from {last}")
     if scores is None:  # stopped between the last update and the summary
         scores = evaluate(run.model, evaluation, options.batch_size_eval, ranks=ranks)
-    teacher = evaluate_teacher(run, evaluation, log, done)
-    summary = summarize(run, done, scores, teacher, evaluation, where)
+    summary = summarize(run, done, scores, run.score_teacher(evaluation), evaluation, where)
     log.summary(summary)
     return summary
 
@@ -155,17 +154,6 @@ def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int
             run.best = {"step": done, "acc": scores.acc1}
             save(run, log.path("_Best.pdparams"), done, log.replace_earlier)
         log.evaluation(done, scores, better)
-    return scores
-
-
-def evaluate_teacher(run: Run, evaluation: Dataset, log: RunLog, done: int) -> Scores | None:
-    """Score the teacher's backbone under the network's head after the last update; None without teacher."""
-    network = run.teacher()
-    if network is None:
-        return None
-    with run.watch.exclude():
-        scores = evaluate(network, evaluation, run.options.batch_size_eval, ranks=run.ranks)
-    log.line(f"step {done}/{run.options.max_iters}  by the teacher's weights: {scores}")
     return scores
 
 

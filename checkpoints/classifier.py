@@ -56,7 +56,7 @@ class Classifier:
         """Load a checkpoint of this project or of the reference.
 
         The weights of the teacher are its backbone, the average of the network's, under the network's head of the
-        same moment: the teacher's own head is the source's.
+        same moment: the teacher's own head is the source's. `_Last` and `_Best` hold both.
 
         Args:
             path: the file.

@@ -14,6 +14,7 @@ import regularizers
 from checkpoints.pretrained import Source, read_weights
 from datasets.loader import Dataset
 from datasets.preprocess import ORDINARY
+from evaluation.scores import Scores, evaluate
 from models import build as build_network
 from models.heads import reset_head
 from models.parameters import copy_backbone, freeze, freeze_statistics, set_momentum
@@ -82,6 +83,14 @@ class Run:
         copy_backbone(dict(self.regularizer.named_sublayers())[self.regularizer.averaged], network)
         network.head.set_state_dict(self.model.head.state_dict())
         return freeze(network)
+
+    def score_teacher(self, evaluation: Dataset) -> Scores | None:
+        """Return the scores of `teacher` on `evaluation`, all ranks together; None if there is none."""
+        network = self.teacher()
+        if network is None:
+            return None
+        with self.watch.exclude():
+            return evaluate(network, evaluation, self.options.batch_size_eval, ranks=self.ranks)
 
     def images_per_second(self, steps: int) -> float:
         """Return the training images seen in `steps` updates over the time they took, evaluations included."""

@@ -109,7 +109,7 @@ def measure(options: Options, train: Dataset, evaluation: Dataset, ranks: Ranks)
     before = time.perf_counter()
     for step, batch in zip(range(PROBED), batches):
         seed_layers(options.seed, step, ranks.rank)
-        train_step(run.model, run.regularizer, run.optimizer, run.meter, batch, step)
+        train_step(run.model, run.regularizer, run.optimizer, run.meter, batch, step, run.criterion)
         _wait(run)
         seconds.append(time.perf_counter() - before)
         enough = ranks.any_signal(int(step >= TIMED and sum(seconds) > PROBE_SECONDS), look=True)

@@ -184,6 +184,8 @@ class RunLog:
         shown.sort(key=lambda name: name.endswith("_dir"))
         compared = {name: named[name] for name in shown if named[name] is not None}
         self._visual.options(compared, ["val/best_acc", *map(metrics.tag, metrics.METRICS)])
+        if summary.teacher:
+            self.line(f"last {summary.teacher['acc']:.2f} % by the teacher's weights")
         self.line(str(summary))
 
     def close(self) -> None:

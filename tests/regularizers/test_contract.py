@@ -142,6 +142,18 @@ def test_the_checkpoint_holds_no_second_student(name, tmp_path):
     assert not values & {tensor.numpy().tobytes() for tensor in method.state_dict().values()}
 
 
+@pytest.mark.parametrize("name", ["l2", "smile", "smile+rifle", "rifle+smile", "mixup+delta"])
+def test_the_average_of_the_student_is_where_the_method_says(name, tmp_path):
+    setup, method = prepared(name, tmp_path)
+    assert bool(method.averaged) == ("smile" in name)
+    assert create(name).averaged == method.averaged  # a checkpoint is read without its hyper-parameters
+    if method.averaged:
+        network = dict(method.named_sublayers())[method.averaged]
+        state = method.state_dict()
+        assert all(f"{method.averaged}.{tensor}" in state for tensor in network.state_dict())
+        assert network.state_dict().keys() == setup.model.state_dict().keys()
+
+
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_gradient_reaches_only_what_is_trained(name, tmp_path):
     setup, method = prepared(name, tmp_path)

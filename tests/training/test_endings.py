@@ -20,6 +20,7 @@ from models.parameters import backbone_parameters
 from tests.interrupted import Crash, crashing
 from tests.pictures import write_folder
 from tests.scripts import ROOT, tiny
+from training.build import Run
 from training.options import Options
 from training.step import train_step
 from utils.errors import UsageError, WeightsError
@@ -244,12 +245,13 @@ def test_the_summary_reports_both(smile):
     assert scores["teacher"]["loss"] != scores["student"]["loss"]
     assert scores["teacher"]["weights"] == "teacher"
     assert "weights" not in scores["student"]
-    assert "by the teacher's weights: top-1" in path.with_name("pets_smile.txt").read_text()
+    line = f"last {summary.teacher['acc']:.2f} % by the teacher's weights"
+    assert line in path.with_name("pets_smile.txt").read_text()
     assert summary.teacher["step"] == 6
 
 
 def test_scoring_the_teacher_leaves_the_run_as_it_was(smile, monkeypatch):
-    monkeypatch.setattr(finetune, "evaluate_teacher", lambda *_: None)
+    monkeypatch.setattr(Run, "score_teacher", lambda *_: None)
     flags = ("--regularizer", "smile", "--clean_tail", 2, "--ema_decay", 0.5, "--lr", 0.05)
     without = train(*flags, "--save", "untaught")
     assert (without.last, without.best, without.teacher) == (smile[0].last, smile[0].best, None)

@@ -5,12 +5,13 @@ import paddle
 import pytest
 
 from models import build
-from models.parameters import trainable_parameters
+from models.parameters import freeze_statistics, trainable_parameters
 from regularizers import create
 from tests.regularizers.toys import arrays, toy_setup
 from training.optimizer import SLOTS, Optimizer, clip
 from training.options import Options
 from training.schedule import Schedule
+from utils.distributed import SINGLE_PROCESS
 from utils.errors import WeightsError
 
 RATES = {"wd": 0.01, "cls_lambda": 0.03, "head_lr_mult": 5.0}
@@ -219,6 +220,38 @@ def test_a_gradient_of_zeros_stays_zero_when_clipped():
     before = arrays(model)
     update(optimizer, {name: np.zeros(p.shape) for name, p in optimizer.parameters.items()})
     assert all(np.array_equal(before[name], value) for name, value in arrays(model).items())
+
+
+class Halving:
+    """Two ranks, of which the other one has gradients of zero."""
+
+    count = 2
+
+    @staticmethod
+    @paddle.no_grad()
+    def average(tensors):
+        for tensor in tensors:
+            tensor.scale_(0.5)
+
+
+def test_the_gradient_is_clipped_after_it_was_averaged_over_the_ranks():
+    ends = []
+    for share, ranks in ((0.5, SINGLE_PROCESS), (1.0, Halving())):
+        model, optimizer = made(clip_norm=3.0, ranks=ranks)
+        gradient = given_gradients(optimizer, 1, scale=share)[0]
+        assert sum((g**2).sum() for g in gradient.values()) > (2 * 3.0) ** 2
+        update(optimizer, gradient)
+        ends.append(float64(model, optimizer))
+    for name, value in ends[0].items():
+        np.testing.assert_allclose(ends[1][name], value, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_frozen_statistics_are_not_averaged_over_the_ranks():
+    setup = toy_setup()
+    rates = {"wd": 0.0, "cls_lambda": 0.0, "head_lr_mult": 1.0}
+    assert len(Optimizer(setup.model, create("l2"), Schedule(0.1, 2), **rates).statistics) == 2 * 7
+    freeze_statistics(setup.model)
+    assert Optimizer(setup.model, create("l2"), Schedule(0.1, 2), **rates).statistics == []
 
 
 @pytest.mark.parametrize("norm", [1e-3, 1.0, 50.0])
