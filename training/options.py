@@ -239,7 +239,8 @@ class Options:
             raise UsageError(f"--label_smoothing {self.label_smoothing}: accepted is 0: {own}")
         if self.max_iters is not None and self.warmup >= self.max_iters:
             raise UsageError(f"--warmup {self.warmup}: accepted are fewer updates than --max_iters {self.max_iters}")
-        flags = [name for name in ("freeze_bn", "bn_momentum") if getattr(self, name) not in (None, False)]
+        given = {"freeze_bn": self.freeze_bn, "bn_momentum": self.bn_momentum is not None}
+        flags = [name for name, there in given.items() if there]
         if len(flags) > 1:
             raise UsageError("--freeze_bn and --bn_momentum: give one of them; frozen statistics do not move")
         if flags and not ARCHITECTURES[self.model_arch].network.normalises_batches:
