@@ -112,7 +112,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
     with Stop() as stop:
         for step, batch in zip(range(first, options.max_iters), run.watch.data_wait(batches)):
             seed_layers(options.seed, step, ranks.rank)
-            batch = train_step(run.model, run.regularizer, run.optimizer, run.meter, batch, step)
+            batch = train_step(run.model, run.regularizer, run.optimizer, run.meter, batch, step, run.criterion)
             done = step + 1
             score_now = done % options.eval_frequency == 0 or done == options.max_iters
             print_now = score_now or done % options.print_frequency == 0

@@ -34,10 +34,10 @@ class Crash(BaseException):
 def crashing(after: int, crash: BaseException):
     """Return a `train_step` that ends in `crash` after so many updates."""
 
-    def step_or_crash(model, regularizer, optimizer, meter, batch, step):
+    def step_or_crash(model, regularizer, optimizer, meter, batch, step, *more):
         if step == after:
             raise crash
-        return train_step(model, regularizer, optimizer, meter, batch, step)
+        return train_step(model, regularizer, optimizer, meter, batch, step, *more)
 
     return step_or_crash
 

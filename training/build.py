@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from paddle import nn
 
 import regularizers
@@ -16,6 +17,7 @@ from datasets.preprocess import ORDINARY
 from models import build as build_network
 from models.heads import reset_head
 from models.parameters import copy_backbone
+from training.criterion import Criterion
 from training.meter import Meter, Stopwatch
 from training.optimizer import Optimizer
 from training.options import Options
@@ -37,6 +39,7 @@ class Run:
         model: the network that is fine-tuned, in training mode.
         regularizer: the method, prepared.
         optimizer: of all that both train.
+        criterion: what the targets ask of the logits.
         ranks: the processes of the run.
         meter: loss terms and training accuracy since the last report.
         watch: where the time goes.
@@ -51,6 +54,7 @@ class Run:
     model: nn.Layer
     regularizer: regularizers.Regularizer
     optimizer: Optimizer
+    criterion: Criterion
     ranks: Ranks
     meter: Meter
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -102,7 +106,8 @@ def build(
     about = {"origin": source.origin, "sha256": source.sha256, "classes": source.num_classes} if source else None
     if source and source.variant:
         about["variant"] = source.variant
-    return Run(options, train, skipped, images, about, model, regularizer, optimizer, ranks, Meter(ranks))
+    criterion = Criterion.of(options, np.bincount(train.labels, minlength=len(train.class_names)))
+    return Run(options, train, skipped, images, about, model, regularizer, optimizer, criterion, ranks, Meter(ranks))
 
 
 def _setup(

@@ -26,6 +26,7 @@ PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True),
 AUTO, ONLY = "auto", "only"
 LENGTHS = ("max_iters", "epochs", "time")  # of which a run is given one
 SCORED = ("val_split", "eval_dir", "fold", "folds")  # likewise: which images are scored
+SHARE = number(float, 0, 1, below=True)
 _data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
 
@@ -91,6 +92,7 @@ class Options:
     wd: float = _training(1e-4, NOT_NEGATIVE, "weight decay")
     cls_lambda: float = _training(1e-4, NOT_NEGATIVE, "weight decay of the heads on top of wd")
     amp: str = _training("off", tuple(MODES), "precision of the forward pass on a GPU")
+    label_smoothing: float = _training(0.0, SHARE, "share of the targets that is spread over all classes")
     head_init: str = _training("paddle", INITS, "how a new head starts")
     # fmt: on
 
@@ -209,6 +211,10 @@ class Options:
         if self.accum > 1 and needs.whole_batch:
             reason = f"it needs the whole batch at once: {needs.whole_batch}"
             raise UsageError(f"--accum {self.accum}: accepted with {method} is 1: {reason}")
+        if self.label_smoothing and "ce" in needs.terms:
+            raise UsageError(
+                f"--label_smoothing {self.label_smoothing}: accepted is 0: {method} has its own cross-entropy"
+            )
         if needs.source and self.pretrained == "none":
             raise UsageError(f"{method} needs a pretrained network, --pretrained is none")
         if needs.stages and self.model_arch not in STAGED:

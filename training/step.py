@@ -6,17 +6,25 @@ from paddle import nn
 
 from datasets.batch import Batch
 from regularizers import Regularizer
-from regularizers.losses import cross_entropy
+from training.criterion import Criterion
 from training.meter import Meter
 from training.optimizer import Optimizer
 
+CROSS_ENTROPY = Criterion()
+
 
 def train_step(
-    model: nn.Layer, regularizer: Regularizer, optimizer: Optimizer, meter: Meter, batch: Batch, step: int
+    model: nn.Layer,
+    regularizer: Regularizer,
+    optimizer: Optimizer,
+    meter: Meter,
+    batch: Batch,
+    step: int,
+    criterion: Criterion = CROSS_ENTROPY,
 ) -> Batch:
     """Make update number `step`, counted from 0, and return the batch as the network saw it.
 
-        loss = CE(model(images), targets) + sum of the method's terms
+        loss = criterion(model(images), targets) + sum of the method's terms
 
     Args:
         model: the network that is fine-tuned, in training mode.
@@ -25,11 +33,12 @@ def train_step(
         meter: is given every term and the logits.
         batch: clean images and their targets, of this rank.
         step: the number of updates before this one.
+        criterion: what the targets ask of the logits.
     """
     batch = regularizer.transform(batch, step)
     for part in batch.micro_batches(optimizer.accum):
         outputs = optimizer.precision.forward(model, part.images)
-        terms = {"ce": cross_entropy(outputs.logits, part.targets)}
+        terms = {"ce": criterion(outputs.logits, part.targets)}
         terms.update(regularizer.loss(model, part, outputs, step))
         optimizer.backward(sum(terms.values()))
         meter.add(step, terms, outputs.logits, part)

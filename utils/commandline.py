@@ -59,9 +59,9 @@ LARGEST = {int: 2**31 - 1, float: sys.float_info.max}  # counts fit into PaddleP
 
 
 def number(
-    kind: type, low: float | None = None, high: float | None = None, above: bool = False
+    kind: type, low: float | None = None, high: float | None = None, above: bool = False, below: bool = False
 ) -> Callable[[str], float]:
-    """Return a converter of text to numbers of `kind` from `low` (`above`: excluding it) to `high`.
+    """Return a converter of text to numbers of `kind` from `low` (`above`: excluding it) to `high` (`below`: likewise).
 
     Without `low` or `high` the limit is that of `LARGEST`, which a message names only where it is exceeded.
     """
@@ -72,12 +72,12 @@ def number(
             value = kind(text)
         except ValueError:
             value = float("nan")
-        if not (lowest < value or (value == lowest and not above)) or not value <= highest:
+        if not (lowest < value or (value == lowest and not above)) or not value <= highest or (below and value == high):
             accepted = "a whole number" if kind is int else "a number"
             if low is not None or abs(value) > highest:
                 accepted += f" {'above' if above else 'from'} {lowest}"
             if high is not None or abs(value) > highest:
-                accepted += f" to {highest}"
+                accepted += f" to {'below ' if below else ''}{highest}"
             raise argparse.ArgumentTypeError(f"{shortened(text)!r}: accepted is {accepted}")
         return value
 
