@@ -27,7 +27,7 @@ from training.identity import digests
 from training.options import ONLY, Options, parse
 from training.pace import Forecast, with_length
 from training.runlog import RunLog, open_log
-from training.start import is_finished, may_start, require_state
+from training.start import as_started, is_finished, may_start, require_state
 from training.state import restore, save
 from training.step import train_step
 from training.summary import Summary, summarize
@@ -53,6 +53,7 @@ def run(options: Options) -> Summary | None:
     ranks = join()
     ranks.shard(options.batch_size, options.accum)  # refused before anything is done
     require_state(options)
+    options = as_started(options)
     with ranks.rank0_first():
         if options.embedded:
             if ranks.first:

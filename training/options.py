@@ -11,6 +11,7 @@ from typing import Any
 
 import regularizers
 from checkpoints.pretrained import check_choice, crop_share
+from datasets.preprocess import ORIENTATIONS
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
 from training import embedded
@@ -45,6 +46,7 @@ class Options:
     image_size: int = _data(224, COUNT, "side of the square the network sees")
     resize_size: int = _data(None, COUNT, "side images are resized to first (256/224 of image_size for most networks)")
     keep_aspect: bool = _data(False, SWITCH, "resize the shorter side only")
+    orientation: str = _data(None, ORIENTATIONS, "exif: turn photographs upright; ignore: as the reference does (exif)")
     sample_rate: int | None = _data(None, PERCENT, "train on a part of the images", "PCT")
     sample_classes: str | None = _data(None, str, "train on a part of the classes", "N|PCT%")
     sample_total: int | None = _data(None, COUNT, "train on N images, spread over the classes", "N")
@@ -172,6 +174,12 @@ class Options:
         arguments = regularizers.arguments(self.regularizer)
         return {**own, **{name: self.method[name] for name, (each, _) in arguments.items() if is_share(each.default)}}
 
+    def oriented(self, orientation: str) -> Options:
+        """Return the same options with this `orientation`; only that of a run to resume is found out so late."""
+        options = copy.copy(self)
+        object.__setattr__(options, "orientation", orientation)
+        return options
+
     def _complete(self) -> None:
         def default(name: str, value: Any) -> None:
             if getattr(self, name) in (None, ""):
@@ -181,6 +189,8 @@ class Options:
         default("eval_dir", "./dataset/test")
         default("name", Path(self.train_dir).resolve().parent.name.lstrip(".") or "run")
         default("resize_size", round(self.image_size / crop_share(self.pretrained, self.model_arch)))
+        if not self.resume:  # else as when the run was started
+            default("orientation", "exif")
         default("run", f"{self.name}_{self.regularizer}")
         if self.max_iters is not None:
             self._follow(self.max_iters)
