@@ -18,10 +18,10 @@ from checkpoints.pretrained import trained_with
 from datasets import splits
 from datasets.batch import Batch
 from datasets.check import check_data
-from datasets.loader import Dataset, training_batches
+from datasets.loader import Dataset
 from evaluation.scores import Scores, evaluate
 from training import embedded, probe
-from training.build import Run, build
+from training.build import Run, batches_of, build
 from training.folds import Pooled, cross_validate
 from training.identity import digests
 from training.options import ONLY, Options, parse
@@ -105,8 +105,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
     first = restore(run, last) if options.resume and last.exists() else 0
     log.start(first, options.max_iters, run.best["step"] > 0)
     log.describe(run, where)
-    shard = ranks.shard(options.batch_size)
-    batches = training_batches(run.train, options.batch_size, options.seed, first, shard)
+    batches = batches_of(options, run.train, ranks, first)
     forecast = Forecast(run, evaluation, log, first)
     ranks.barrier()
     run.watch.start()

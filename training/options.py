@@ -11,6 +11,7 @@ from typing import Any
 
 import regularizers
 from checkpoints.pretrained import check_choice, crop_share
+from datasets.augment import AUGMENTATIONS, DEFAULT, named
 from datasets.preprocess import ORIENTATIONS
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
@@ -96,6 +97,10 @@ class Options:
     amp: str = _training("off", tuple(MODES), "precision of the forward pass on a GPU")
     label_smoothing: float = _training(0.0, SHARE, "share of the targets that is spread over all classes")
     head_init: str = _training("paddle", INITS, "how a new head starts")
+    augment: str = _training(",".join(DEFAULT), str,
+                             f"random changes of the training images, in order: {', '.join(AUGMENTATIONS)}", "NAME,...")
+    balance: str = _training("none", ("none", "draws", "loss"),
+                             "unequal classes: draw each equally often, or weigh their losses")
     # fmt: on
 
     method: dict[str, Any] = field(default_factory=dict)  # the hyper-parameters of the regularizer
@@ -210,6 +215,7 @@ class Options:
             raise UsageError(f"--name {self.name}: a name, not a path")
         if self.resize_size < self.image_size:
             raise UsageError(f"--resize_size {self.resize_size} is smaller than --image_size {self.image_size}")
+        named(self.augment)
         smallest = ARCHITECTURES[self.model_arch].smallest
         if self.image_size < smallest:
             raise UsageError(f"--image_size {self.image_size}: accepted with {self.model_arch} is {smallest} or more")
@@ -225,6 +231,8 @@ class Options:
             raise UsageError(
                 f"--label_smoothing {self.label_smoothing}: accepted is 0: {method} has its own cross-entropy"
             )
+        if self.balance == "loss" and "ce" in needs.terms:
+            raise UsageError(f"--balance loss: accepted are none and draws: {method} has its own cross-entropy")
         if needs.source and self.pretrained == "none":
             raise UsageError(f"{method} needs a pretrained network, --pretrained is none")
         if needs.stages and self.model_arch not in STAGED:
