@@ -149,12 +149,11 @@ def named(text: str) -> tuple[str, ...]:
         UsageError: a name is unknown or there twice, or none of them crops.
     """
     names = tuple(name.strip() for name in text.split(","))
-    for place, name in enumerate(names):
-        if name not in AUGMENTATIONS:
-            accepted = ", ".join(AUGMENTATIONS)
-            raise UsageError(f"--augment {shortened(text)}: no augmentation {shortened(name)!r}; accepted are {accepted}")
-        if name in names[:place]:
-            raise UsageError(f"--augment {shortened(text)}: {name} is named twice")
+    unknown = [shortened(name) for name in names if name not in AUGMENTATIONS]
+    if unknown:
+        raise UsageError(f"--augment: no augmentation {unknown[0]!r}; accepted are {', '.join(AUGMENTATIONS)}")
+    if len(set(names)) < len(names):
+        raise UsageError(f"--augment {shortened(text)}: one of them is named twice")
     if not any(AUGMENTATIONS[name].crops for name in names):
         crops = " or ".join(name for name, each in AUGMENTATIONS.items() if each.crops)
         raise UsageError(f"--augment {text}: it crops no image; accepted is a list with {crops}")

@@ -25,15 +25,16 @@ class BalancedOrder:
 
     def __call__(self, batch_size: int, step: int) -> np.ndarray:
         """Return which images step number `step` trains on, int64 [batch_size]."""
-        count = len(self._members)
         places = np.arange(step * batch_size, (step + 1) * batch_size)
-        orders = {turn: self._permutation(count, 0, turn) for turn in np.unique(places // count).tolist()}
-        return np.array([self._image(orders[place // count][place % count], place // count) for place in places.tolist()])
+        rounds, turns = (part.tolist() for part in np.divmod(places, len(self._members)))
+        classes = {number: self._permutation(len(self._members), 0, number) for number in {*rounds}}
+        return np.array([self._image(int(classes[number][turn]), number) for number, turn in zip(rounds, turns)])
 
-    def _image(self, member: int, turn: int) -> int:
+    def _image(self, member: int, number: int) -> int:
+        """Return the image of class `member` in round `number`."""
         images = self._members[member]
-        epoch, place = divmod(turn, len(images))
-        return images[self._permutation(len(images), 1 + int(member), epoch)[place]]
+        epoch, place = divmod(number, len(images))
+        return images[self._permutation(len(images), 1 + member, epoch)[place]]
 
     def _permutation(self, count: int, *position: int) -> np.ndarray:
         return generator(self._seed, "balance", *position).permutation(count)
