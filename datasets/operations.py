@@ -100,7 +100,7 @@ def _moved(image: Image.Image, *matrix: float) -> Image.Image:
 _SHARE, _NONE = np.linspace(0, 0.99, BINS), np.zeros(BINS)
 _PIXELS, _DEGREES = np.linspace(0, 32, BINS), np.linspace(0, 135, BINS)
 
-# the wide space of TrivialAugment, arXiv 2103.10158, table 6, in torchvision's order
+# the wide space of TrivialAugment, arXiv 2103.10158, in torchvision's order
 TRIVIAL = (
     Operation(lambda image, _: image, _NONE, False),
     Operation(shear_x, _SHARE, True),

@@ -244,9 +244,7 @@ def exif(orientation):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-@pytest.mark.parametrize(
-    "content", [b"", b"Exif\0\0", b"Exif\0\0nonsense", exif(6)[:-7], exif(0), exif(9)]
-)
+@pytest.mark.parametrize("content", [b"", b"Exif\0\0", b"Exif\0\0nonsense", exif(6)[:-7], exif(0), exif(9)])
 def test_a_damaged_orientation_is_none(content, tmp_path):
     picture(0, 1, (9, 7)).save(tmp_path / "a.jpg", exif=content)
     with opened(tmp_path / "a.jpg") as image:
