@@ -18,16 +18,16 @@ from checkpoints.pretrained import trained_with
 from datasets import splits
 from datasets.batch import Batch
 from datasets.check import check_data
-from datasets.loader import Dataset, training_batches
+from datasets.loader import Dataset
 from evaluation.scores import Scores, evaluate
 from training import embedded, probe
-from training.build import Run, build
+from training.build import Run, batches_of, build
 from training.folds import Pooled, cross_validate
 from training.identity import digests
 from training.options import ONLY, Options, parse
 from training.pace import Forecast, with_length
 from training.runlog import RunLog, open_log
-from training.start import is_finished, may_start, require_state
+from training.start import as_started, is_finished, may_start, require_state
 from training.state import restore, save
 from training.step import train_step
 from training.summary import Summary, summarize
@@ -53,6 +53,7 @@ def run(options: Options) -> Summary | None:
     ranks = join()
     ranks.shard(options.batch_size, options.accum)  # refused before anything is done
     require_state(options)
+    options = as_started(options)
     with ranks.rank0_first():
         if options.embedded:
             if ranks.first:
@@ -105,8 +106,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
     updates = range(first, first if run.ends(first) else options.max_iters)
     log.start(first, options.max_iters, run.best["step"] > 0)
     log.describe(run, where)
-    shard = ranks.shard(options.batch_size)
-    batches = training_batches(run.train, options.batch_size, options.seed, first, shard)
+    batches = batches_of(options, run.train, ranks, first)
     forecast = Forecast(run, evaluation, log, first)
     ranks.barrier()
     run.watch.start()

@@ -8,7 +8,7 @@ from typing import Callable
 
 import numpy as np
 
-from datasets.preprocess import INTERPOLATIONS, Preprocess
+from datasets.preprocess import INTERPOLATIONS, ORIENTATIONS, Preprocess
 from models import ARCHITECTURES
 from utils.errors import WeightsError
 
@@ -110,9 +110,13 @@ _NETWORK: Rules = {
         lambda value: type(value) is str and value in INTERPOLATIONS,
         ", ".join(INTERPOLATIONS),
     ),
+    "preprocess.orientation": (
+        lambda value: type(value) is str and value in ORIENTATIONS,
+        ", ".join(ORIENTATIONS),
+    ),
     "preprocess": (
         _preprocess,
-        "image_size, resize_size (not smaller than image_size), keep_aspect, mean, std and interpolation",
+        "image_size, resize_size (not smaller than image_size), keep_aspect, mean, std, interpolation and orientation",
     ),
     "options.batch_size_eval": _integer(1),
 }

@@ -77,7 +77,8 @@ class StreamedImages:
         """Return a hexadecimal digest of all that the names, classes and decoded pixels at `positions` depend on."""
         preprocess = self.preprocess
         kernel = "" if preprocess.interpolation == "bilinear" else f" {preprocess.interpolation}"
-        about = f"{FORMAT} {PIL.__version__} {preprocess.resize_size} {preprocess.keep_aspect}{kernel}"
+        turned = "" if preprocess.orientation == "ignore" else f" {preprocess.orientation}"
+        about = f"{FORMAT} {PIL.__version__} {preprocess.resize_size} {preprocess.keep_aspect}{kernel}{turned}"
         value = hashlib.sha256(about.encode())
         for position, content in zip(positions, self.contents(positions)):
             value.update(os.fsencode(f"\n{self.images.paths[position]}\t{content.digest}"))

@@ -10,12 +10,25 @@ from functools import cache
 from typing import IO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.Image import Transpose
 
 from utils.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")  # no EPS: Pillow would start Ghostscript
 BACKGROUND = (255, 255, 255)  # what transparent images are laid on
+
+# by the EXIF orientation of an image, how its pixels are turned for it to stand upright
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+_SIDEWAYS = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
 
 
 @contextlib.contextmanager
@@ -41,14 +54,47 @@ def opened(source: str | os.PathLike | IO[bytes], name: object = None) -> Iterat
         raise DataError(f"cannot read the image {name or source}: {_reason(error)}") from None
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def turn_of(image: Image.Image) -> Transpose | None:
+    """Return how the pixels of `image` are turned for it to stand upright, by its EXIF orientation.
+
+    None where it has none, where that is damaged, and for TIFF, which Pillow itself turns as it reads the pixels. PNG
+    may have it behind the pixels: they are read first.
+    """
+    if image.format == "TIFF":
+        return None
+    if image.format == "PNG":
+        image.load()
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # of any kind: the pixels may be sound nevertheless
+        return None
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of `image` turned as `turn_of` says; of PNG and TIFF the pixels are read for it."""
+    if image.format == "TIFF":
+        image.load()
+    return image.size[::-1] if turn_of(image) in _SIDEWAYS else image.size
+
+
+def to_rgb(image: Image.Image, upright: bool = False) -> Image.Image:
     """Return `image` as RGB: what is transparent is laid on `BACKGROUND`, of 16 bits the upper 8 are taken.
 
     Grey images of 16 or 32 bits whose values all fit into 8 bits are taken as 8-bit images.
 
+    Args:
+        image: opened by `opened`.
+        upright: turn it as `turn_of` says.
+
     Raises:
         ValueError: the pixels are floating-point numbers, or integers outside of 0 to 65535.
     """
+    rgb = _rgb(image)
+    turn = turn_of(image) if upright else None
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     image.load()  # some decoders learn of transparency here
     if image.mode == "F":
         raise ValueError("floating-point pixels; accepted are 8 and 16 bits")

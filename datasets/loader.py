@@ -15,6 +15,7 @@ import paddle
 import paddle.nn.functional as F
 
 from datasets.augment import DEFAULT, augment, draw
+from datasets.balance import BalancedOrder
 from datasets.batch import Batch
 from datasets.cache import StreamedImages
 from datasets.preprocess import Preprocess
@@ -82,6 +83,7 @@ def training_batches(
     start: int = 0,
     shard: slice = slice(None),
     augmentations: Sequence[str] = DEFAULT,
+    balanced: bool = False,
 ) -> Iterator[Batch]:
     """Yield the `Batch` of step `start`, `start + 1`, ... for ever.
 
@@ -95,8 +97,9 @@ def training_batches(
         start: the first step.
         shard: the rows of each batch that belong to this rank.
         augmentations: keys of `AUGMENTATIONS`, applied in this order.
+        balanced: draw each class equally often, by a `BalancedOrder`.
     """
-    for crops, index in ahead(_augmented(images, batch_size, seed, start, shard, augmentations)):
+    for crops, index in ahead(_augmented(images, batch_size, seed, start, shard, augmentations, balanced)):
         targets = F.one_hot(paddle.to_tensor(images.labels[index]), len(images.class_names))
         yield Batch(images=normalise(crops, images.store.preprocess), targets=targets, index=paddle.to_tensor(index))
 
@@ -108,12 +111,14 @@ def _augmented(
     start: int,
     shard: slice = slice(None),
     augmentations: Sequence[str] = DEFAULT,
+    balanced: bool = False,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    size = images.store.preprocess.image_size
+    balanced_order = BalancedOrder(images.labels, seed) if balanced else None
     for step in itertools.count(start):
-        index = order(len(images), batch_size, seed, step)[shard]
+        whole = balanced_order(batch_size, step) if balanced_order else order(len(images), batch_size, seed, step)
+        index = whole[shard]
         draws = {name: rows[shard] for name, rows in draw(augmentations, batch_size, seed, step).items()}
-        yield augment(images.store.pixels(images.positions[index]), size, draws), index
+        yield augment(images.store.pixels(images.positions[index]), images.store.preprocess, draws), index
 
 
 def order(count: int, batch_size: int, seed: int, step: int) -> np.ndarray:

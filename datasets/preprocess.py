@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image
 
-from datasets.decoder import opened, to_rgb
+from datasets.decoder import opened, to_rgb, upright_size
 from models.network import MEAN, STD
 
-__all__ = ["INTERPOLATIONS", "MEAN", "ORDINARY", "STD", "Preprocess", "decode", "size_after_resize"]
+__all__ = ["INTERPOLATIONS", "MEAN", "ORDINARY", "ORIENTATIONS", "STD", "Preprocess", "decode", "size_after_resize"]
 
 INTERPOLATIONS = {"bilinear": Image.BILINEAR, "bicubic": Image.BICUBIC}
+ORIENTATIONS = ("exif", "ignore")
 MOST_ELONGATED = 50  # longer over shorter side; resized with its aspect kept, an image takes memory in proportion to it
 
 
@@ -28,6 +29,8 @@ class Preprocess:
         mean: of each channel, subtracted; in units of 1 = white.
         std: of each channel, what it is divided by then.
         interpolation: of the resize, a key of `INTERPOLATIONS`.
+        orientation: "exif" turns photographs upright, as cameras record it; "ignore", the reference's, leaves the
+            pixels as they are in the file. Checkpoints that do not record it are of versions that ignored it.
     """
 
     image_size: int = 224
@@ -36,6 +39,7 @@ class Preprocess:
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
     interpolation: str = "bilinear"
+    orientation: str = "ignore"
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # a list in a checkpoint; it is a key of dictionaries
@@ -72,13 +76,15 @@ def decode(path: str | os.PathLike, preprocess: Preprocess) -> np.ndarray:
             too elongated to keep its aspect.
     """
     with opened(path) as image:
-        resized = preprocess.resized(*image.size)
-        rgb = to_rgb(image)
+        resized = preprocess.resized(*_size(image, preprocess))
+        rgb = to_rgb(image, preprocess.orientation == "exif")
         return np.asarray(rgb if rgb.size == resized else rgb.resize(resized, INTERPOLATIONS[preprocess.interpolation]))
 
 
 def size_after_resize(path: str | os.PathLike, preprocess: Preprocess) -> tuple[int, int]:
-    """Return width and height of `decode`'s result, from the file's header alone when the aspect is kept.
+    """Return width and height of `decode`'s result, read from the file only where the aspect is kept.
+
+    The header is enough, except in PNG and TIFF files for their orientation.
 
     Raises:
         DataError: as `decode`.
@@ -86,4 +92,9 @@ def size_after_resize(path: str | os.PathLike, preprocess: Preprocess) -> tuple[
     if not preprocess.keep_aspect:
         return preprocess.resized(0, 0)
     with opened(path) as image:
-        return preprocess.resized(*image.size)
+        return preprocess.resized(*_size(image, preprocess))
+
+
+def _size(image: Image.Image, preprocess: Preprocess) -> tuple[int, int]:
+    upright = preprocess.keep_aspect and preprocess.orientation == "exif"  # the sides matter where the aspect is kept
+    return upright_size(image) if upright else image.size

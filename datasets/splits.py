@@ -36,6 +36,7 @@ class DataOptions(Protocol):
     image_size: int
     resize_size: int
     keep_aspect: bool
+    orientation: str
     cache: str
     cache_dir: Path
 
@@ -76,6 +77,7 @@ def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) 
         mean=trained_with.mean,
         std=trained_with.std,
         interpolation=trained_with.interpolation,
+        orientation=options.orientation,
     )
     store = store_of(folder, preprocess, options.cache, options.cache_dir)
     train = Dataset.of(store, class_names, chosen)

@@ -120,8 +120,9 @@ def description(model: Classifier) -> dict:
         "order": "",
         "channel_num": 3,
     }
+    turned = {"orientation": preprocess.orientation} if preprocess.orientation == "exif" else {}
     return {
-        "Global": {"model_name": PADDLEX_NAME},
+        "Global": {"model_name": PADDLEX_NAME, **turned},
         "PreProcess": {
             "transform_ops": [
                 {"ResizeImage": {**resize, "interpolation": preprocess.interpolation, "backend": "pil"}},

@@ -106,7 +106,7 @@ def _shades(matrix: np.ndarray) -> np.ndarray:
 
 def _thumbnail(path: str | os.PathLike) -> Image.Image:
     with opened(path) as image:
-        rgb = to_rgb(image)
+        rgb = to_rgb(image, upright=True)
         if max(rgb.size) > _THUMB * min(rgb.size):  # ImageOps would round the shorter side to 0
             rgb = rgb.resize([max(1, side * _THUMB // max(rgb.size)) for side in rgb.size])
         return ImageOps.pad(rgb, (_THUMB, _THUMB), Image.Resampling.BICUBIC, _MOUNT)

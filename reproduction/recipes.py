@@ -24,6 +24,7 @@ from utils.errors import UsageError
 
 LARGEST = 2**18  # characters of a recipe; those in recipes/ have a few thousand
 MOST_RUNS = 100_000
+IMPLIED = {("orientation", "ignore")}  # what versions without the option did: their results keep their names
 
 _ENTRY = ("title", "published", "options")
 _KEYS = {
@@ -101,7 +102,8 @@ class Recipe:
     def digest(self, cell: Cell) -> str:
         """Return a digest of everything that a cell's results depend on except seed, folders and device."""
         images = [self.datasets[cell.dataset].get(key) for key in ("folder", "embedded")]
-        return digest([self.settings(cell), images, self.threads])
+        settings = {flag: value for flag, value in self.settings(cell).items() if (flag, value) not in IMPLIED}
+        return digest([settings, images, self.threads])
 
 
 def digest(content: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 
 def picture(seed: int, label: int = 0, size=(40, 32)) -> Image.Image:
@@ -14,6 +14,14 @@ def picture(seed: int, label: int = 0, size=(40, 32)) -> Image.Image:
     colour = np.array([(label * 97) % 256, (label * 57 + 60) % 256, (label * 131 + 20) % 256])
     noise = rng.integers(-40, 40, (size[1], size[0], 3))
     return Image.fromarray(np.clip(colour + noise, 0, 255).astype("uint8"))
+
+
+def sideways(path: Path, image: Image.Image, orientation: int = 6) -> Path:
+    """Write `image` with an EXIF orientation, as a phone does, and return its path."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.save(path, exif=exif)
+    return path
 
 
 def write_folder(root: Path, classes=("cat", "dog", "emu"), count: int = 4, seed: int = 0, size=(40, 32)) -> Path:

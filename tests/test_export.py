@@ -13,11 +13,12 @@ from paddle import nn
 
 import export
 from checkpoints import checkpoint
+from checkpoints.classifier import Classifier
 from datasets.preprocess import Preprocess
-from evaluation.export import comparison_images
+from evaluation.export import comparison_images, description
 from models import build
 from tests.models.random_weights import random_weights
-from tests.pictures import picture, write_folder
+from tests.pictures import picture, sideways, write_folder
 from tests.scripts import ROOT, run
 from tests.toy_checkpoints import write_checkpoint
 from utils.errors import DataError, UsageError, WeightsError
@@ -31,9 +32,10 @@ needs_onnx = pytest.mark.skipif(not ONNX, reason="paddle2onnx, onnx or onnxrunti
 def exported(tmp_path_factory):
     """A folder with a checkpoint, photographs of several sizes and an export of it, as ONNX too where that can be."""
     folder = tmp_path_factory.mktemp("work")
-    write_checkpoint(folder / "net.pdparams", CLASSES)
+    write_checkpoint(folder / "net.pdparams", CLASSES, orientation="exif")
     write_folder(folder / "photos", count=3, size=(61, 45))
     picture(9, 3, (33, 90)).convert("L").save(folder / "photos" / "grey.jpg")
+    sideways(folder / "photos" / "phone.jpg", picture(10, 2, (90, 33)))
     flags = ["--ckpts", "net.pdparams", "--out", "deploy", "--images", "photos", *(["--onnx"] if ONNX else [])]
     done = run("export.py", *flags, cwd=folder, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -63,7 +65,7 @@ def test_the_folder_holds_the_promised_files(exported):
 def test_the_description_is_what_paddlex_reads(exported):
     folder, _ = exported
     content = yaml.safe_load((folder / "deploy" / "inference.yml").read_text(encoding="utf-8"))
-    assert content["Global"] == {"model_name": "ResNet50"}
+    assert content["Global"] == {"model_name": "ResNet50", "orientation": "exif"}
     steps = content["PreProcess"]["transform_ops"]
     assert [list(step) for step in steps] == [["ResizeImage"], ["CropImage"], ["NormalizeImage"], ["ToCHWImage"]]
     assert steps[0]["ResizeImage"] == {"size": 37, "interpolation": "bilinear", "backend": "pil"}
@@ -194,3 +196,8 @@ def test_every_family_agrees_on_64_images(arch, form, tmp_path):
     program = tmp_path / "deploy" / "inference.json"
     if program.exists():  # oneDNN's padding of channels overwrites memory, and is not always caught at it
         assert '"1.pad' not in program.read_text()
+
+
+def test_the_description_of_an_earlier_checkpoint_stays(tmp_path):
+    earlier = Classifier.load(write_checkpoint(tmp_path / "a.pdparams", CLASSES))
+    assert description(earlier)["Global"] == {"model_name": "ResNet50"}

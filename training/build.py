@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from paddle import nn
 
 import regularizers
 from checkpoints.pretrained import Source, read_weights
-from datasets.loader import Dataset
+from datasets.augment import named
+from datasets.batch import Batch
+from datasets.loader import Dataset, training_batches
 from datasets.preprocess import ORDINARY
 from evaluation.scores import Scores, evaluate
 from models import build as build_network
@@ -146,6 +149,12 @@ def build(
         about["variant"] = source.variant
     criterion = Criterion.of(options, np.bincount(train.labels, minlength=len(train.class_names)))
     return Run(options, train, skipped, images, about, model, regularizer, optimizer, criterion, ranks, Meter(ranks))
+
+
+def batches_of(options: Options, train: Dataset, ranks: Ranks, first: int = 0) -> Iterator[Batch]:
+    """Yield the training batches of this rank for ever, from that of step `first` on."""
+    shard, names = ranks.shard(options.batch_size), named(options.augment)
+    return training_batches(train, options.batch_size, options.seed, first, shard, names, options.balance == "draws")
 
 
 def _setup(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import paddle
 
-from regularizers.losses import cross_entropy
+from datasets.balance import class_weights
+from regularizers.losses import cross_entropies, cross_entropy
 from training.options import Options
 
 
@@ -17,20 +18,28 @@ class Criterion:
     which is the smoothing of Szegedy et al., arXiv 1512.00567, section 7, for targets that are any distribution: mixed
     targets are smoothed as the mix of smoothed ones. Evaluation is not smoothed.
 
+    With class weights w the loss of image b counts sum_c w_c targets[b, c] times, of its targets before the smoothing.
+    The mean is over the images, not over the weights, so that micro-batches and ranks add up to the whole batch.
+
     Args:
         label_smoothing: X, from 0 to below 1.
+        class_weights: w, [C]; None for weights of 1.
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float = 0.0, class_weights: np.ndarray | None = None) -> None:
         self.label_smoothing = label_smoothing
+        self.class_weights = None if class_weights is None else paddle.to_tensor(class_weights, dtype="float32")
 
     @classmethod
     def of(cls, options: Options, class_counts: np.ndarray) -> Criterion:
         """Return the criterion of a run whose training images are `class_counts` [C] for each class."""
-        return cls(options.label_smoothing)
+        return cls(options.label_smoothing, class_weights(class_counts) if options.balance == "loss" else None)
 
     def __call__(self, logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
         """Return the mean over the images of the loss of `logits` [B, C] for `targets` [B, C], a scalar."""
+        weights = None if self.class_weights is None else (targets * self.class_weights).sum(axis=1)
         if self.label_smoothing:
             targets = (1 - self.label_smoothing) * targets + self.label_smoothing / targets.shape[1]
-        return cross_entropy(logits, targets)
+        if weights is None:
+            return cross_entropy(logits, targets)
+        return (weights * cross_entropies(logits, targets)).mean()

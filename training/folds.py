@@ -19,6 +19,7 @@ from evaluation.error_analysis import csv_text
 from evaluation.metrics import softmax
 from evaluation.scores import predict, score
 from training.options import AUTO, ONLY, Options
+from training.start import as_started
 from training.summary import Summary
 from utils.errors import UsageError
 from utils.files import write_text
@@ -87,7 +88,7 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
     single = replace(options, folds=None, resume=AUTO if options.resume else False)
     for number in range(1, count + 1):
         name = f"{options.name}_fold{number}"
-        fold = replace(single, fold=f"{number}/{count}", name=name, run=f"{name}_{options.regularizer}")
+        fold = as_started(replace(single, fold=f"{number}/{count}", name=name, run=f"{name}_{options.regularizer}"))
         run(fold)
         held, found = _out_of_fold(fold)
         each.append(score(found, held.labels).acc1)

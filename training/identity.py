@@ -17,6 +17,7 @@ from utils.errors import DataError, UsageError, names
 
 _FOLDERS = {"train": "train_dir", "evaluation": "eval_dir"}
 _PATHS = (*_FOLDERS.values(), "sample_list")
+EARLIER = {"orientation": "ignore"}  # what versions without these options did, where it is not today's default
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,9 @@ class Identity:
     def saved(cls, options: dict[str, Any], method: dict[str, Any], listed: str, content: dict[str, Any]) -> Identity:
         """Return what a saved run belongs to; `content` is its checkpoint or its summary.
 
-        An option or an entry of `preprocess` younger than the file had its default.
+        An option or an entry of `preprocess` younger than the file had its default, or the value in `EARLIER`.
         """
-        known = {option.name: option.default for option in fields(Options)}
+        known = {**{option.name: option.default for option in fields(Options)}, **EARLIER}
         source, images, written = (content.get(name) or {} for name in ("source", "images", "preprocess"))
         weights, variant = source.get("sha256"), source.get("variant") or ""
         preprocess = Preprocess(**written).to_dict() if written else None

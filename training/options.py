@@ -11,6 +11,8 @@ from typing import Any
 
 import regularizers
 from checkpoints.pretrained import check_choice, crop_share
+from datasets.augment import AUGMENTATIONS, DEFAULT, named
+from datasets.preprocess import ORIENTATIONS
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
 from training import embedded
@@ -27,6 +29,7 @@ SHARE, DECAY = number(float, 0, 1, below=True), number(float, 0, 1, above=True)
 AUTO, ONLY = "auto", "only"
 LENGTHS = ("max_iters", "epochs", "time")  # of which a run is given one
 SCORED = ("val_split", "eval_dir", "fold", "folds")  # likewise: which images are scored
+SHARE = number(float, 0, 1, below=True)
 _data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
 
@@ -45,6 +48,7 @@ class Options:
     image_size: int = _data(224, COUNT, "side of the square the network sees")
     resize_size: int = _data(None, COUNT, "side images are resized to first (256/224 of image_size for most networks)")
     keep_aspect: bool = _data(False, SWITCH, "resize the shorter side only")
+    orientation: str = _data(None, ORIENTATIONS, "exif: turn photographs upright; ignore: as the reference does (exif)")
     sample_rate: int | None = _data(None, PERCENT, "train on a part of the images", "PCT")
     sample_classes: str | None = _data(None, str, "train on a part of the classes", "N|PCT%")
     sample_total: int | None = _data(None, COUNT, "train on N images, spread over the classes", "N")
@@ -103,6 +107,10 @@ class Options:
     freeze_bn: bool = _training(False, SWITCH, "keep and use the source's statistics of batch normalisation")
     label_smoothing: float = _training(0.0, SHARE, "share of the targets that is spread over all classes")
     head_init: str = _training("paddle", INITS, "how a new head starts")
+    augment: str = _training(",".join(DEFAULT), str,
+                             f"random changes of the training images, in order: {', '.join(AUGMENTATIONS)}", "NAME,...")
+    balance: str = _training("none", ("none", "draws", "loss"),
+                             "unequal classes: draw each equally often, or weigh their losses")
     # fmt: on
 
     method: dict[str, Any] = field(default_factory=dict)  # the hyper-parameters of the regularizer
@@ -183,6 +191,12 @@ class Options:
         arguments = regularizers.arguments(self.regularizer)
         return {**own, **{name: self.method[name] for name, (each, _) in arguments.items() if is_share(each.default)}}
 
+    def oriented(self, orientation: str) -> Options:
+        """Return the same options with this `orientation`; only that of a run to resume is found out so late."""
+        options = copy.copy(self)
+        object.__setattr__(options, "orientation", orientation)
+        return options
+
     def _complete(self) -> None:
         def default(name: str, value: Any) -> None:
             if getattr(self, name) in (None, ""):
@@ -192,6 +206,8 @@ class Options:
         default("eval_dir", "./dataset/test")
         default("name", Path(self.train_dir).resolve().parent.name.lstrip(".") or "run")
         default("resize_size", round(self.image_size / crop_share(self.pretrained, self.model_arch)))
+        if not self.resume:  # else as when the run was started
+            default("orientation", "exif")
         default("run", f"{self.name}_{self.regularizer}")
         if self.max_iters is not None:
             self._follow(self.max_iters)
@@ -211,6 +227,7 @@ class Options:
             raise UsageError(f"--name {self.name}: a name, not a path")
         if self.resize_size < self.image_size:
             raise UsageError(f"--resize_size {self.resize_size} is smaller than --image_size {self.image_size}")
+        named(self.augment)
         smallest = ARCHITECTURES[self.model_arch].smallest
         if self.image_size < smallest:
             raise UsageError(f"--image_size {self.image_size}: accepted with {self.model_arch} is {smallest} or more")
@@ -234,9 +251,12 @@ class Options:
             check_choice(self.pretrained, self.model_arch)
 
     def _check_training(self, needs: regularizers.Requirements) -> None:
-        if self.label_smoothing and "ce" in needs.terms:
+        if "ce" in needs.terms:
             own = f"--regularizer {self.regularizer} has its own cross-entropy"
-            raise UsageError(f"--label_smoothing {self.label_smoothing}: accepted is 0: {own}")
+            if self.label_smoothing:
+                raise UsageError(f"--label_smoothing {self.label_smoothing}: accepted is 0: {own}")
+            if self.balance == "loss":
+                raise UsageError(f"--balance loss: accepted are none and draws: {own}")
         if self.max_iters is not None and self.warmup >= self.max_iters:
             raise UsageError(f"--warmup {self.warmup}: accepted are fewer updates than --max_iters {self.max_iters}")
         given = {"freeze_bn": self.freeze_bn, "bn_momentum": self.bn_momentum is not None}

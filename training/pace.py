@@ -11,9 +11,9 @@ from pathlib import Path
 import paddle
 
 from checkpoints import checkpoint
-from datasets.loader import Dataset, training_batches
+from datasets.loader import Dataset
 from evaluation.scores import evaluate
-from training.build import Run, build
+from training.build import Run, batches_of, build
 from training.options import Options
 from training.runlog import NullLog, RunLog
 from training.start import read_summary
@@ -105,7 +105,7 @@ def measure(options: Options, train: Dataset, evaluation: Dataset, ranks: Ranks)
     with ranks.rank0_first():
         run = build(options.lasting(REFERENCE), train, [], {}, ranks)
     building, seconds = time.perf_counter() - began, []
-    batches = training_batches(train, options.batch_size, options.seed, 0, ranks.shard(options.batch_size))
+    batches = batches_of(options, train, ranks)
     before = time.perf_counter()
     for step, batch in zip(range(PROBED), batches):
         seed_layers(options.seed, step, ranks.rank)

@@ -6,8 +6,10 @@ import json
 import os
 from pathlib import Path
 
+from checkpoints import checkpoint
 from datasets.loader import Dataset
-from training.identity import Identity
+from datasets.preprocess import ORIENTATIONS
+from training.identity import EARLIER, Identity
 from training.options import Options
 from training.runlog import NullLog, RunLog
 from utils.distributed import Ranks
@@ -29,6 +31,26 @@ def require_state(options: Options) -> None:
     others = sorted(path.name.removesuffix("_Last.pdparams") for path in last.parent.glob("*_Last.pdparams"))
     there = f"the runs there are {names(others)}" if others else f"no run is in {options.save}"
     raise UsageError(f"--resume: nothing to resume, there is no {last}; {there}; without --resume a new run starts")
+
+
+def as_started(options: Options) -> Options:
+    """Return the options with an `orientation`: of a run to resume the one that it was started with, unless given.
+
+    Raises:
+        WeightsError: the checkpoint to resume from is damaged.
+    """
+    if options.orientation is not None:
+        return options
+    last = Path(options.save, f"{options.run}_Last.pdparams")
+    content = _valid_summary(Path(options.save, f"{options.run}.json"))
+    if content is None and last.exists():
+        content = checkpoint.read(last)
+    if content is None:
+        return options.oriented("exif")
+    then = content.get("options")
+    found = then.get("orientation") if isinstance(then, dict) else None
+    known = isinstance(found, str) and found in ORIENTATIONS
+    return options.oriented(found if known else EARLIER["orientation"])
 
 
 def may_start(options: Options, log: RunLog | NullLog) -> None:
@@ -53,17 +75,21 @@ def may_start(options: Options, log: RunLog | NullLog) -> None:
 
 def read_summary(path: Path) -> dict | None:
     """Return the summary of a finished run, or None if it is missing; a damaged file also warns."""
+    summary = _valid_summary(path)
+    if summary is None and path.exists():
+        warn(f"{path}: not the summary of a run; it is written again")
+    return summary
+
+
+def _valid_summary(path: Path) -> dict | None:
     try:
         summary = json.loads(path.read_text(encoding="utf-8-sig"))
         source, images = summary.get("source") or {}, summary.get("images") or {}
         texts = [source.get("sha256", ""), *images.values()]
         if isinstance(summary["options"]["method"], dict) and all(isinstance(text, str) for text in texts):
             return summary
-    except FileNotFoundError:
-        return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
-    warn(f"{path}: not the summary of a run; it is written again")
     return None
 
 

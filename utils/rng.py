@@ -12,7 +12,7 @@ import paddle
 # part of every result: a number is never changed or given to another purpose
 PURPOSES = {
     "order": 0, "crop": 1, "mix": 2, "head": 3, "layers": 4, "attention": 5, "relationship": 6, "pairs": 7,
-    "split": 8, "mask": 9, "augment": 10,
+    "split": 8, "mask": 9, "augment": 10, "balance": 11,
 }  # fmt: skip
 
 

@@ -78,6 +78,8 @@ OF_THE_NETWORK = [
     ("preprocess.std", "abc"),
     ("preprocess.interpolation", "nearest"),
     ("preprocess.interpolation", ["bilinear"]),
+    ("preprocess.orientation", "upright"),
+    ("preprocess.orientation", ["exif"]),
     ("options", "x"),
     ("options.batch_size_eval", "8"),
     ("options.batch_size_eval", 4.0),

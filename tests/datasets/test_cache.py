@@ -1,9 +1,11 @@
+import hashlib
 import os
 import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ from datasets import cache
 from datasets.cache import CachedImages, StreamedImages
 from datasets.folder import ImageFolder, scan
 from datasets.preprocess import Preprocess, decode
-from tests.pictures import write_folder, write_odd_folder
+from tests.pictures import picture, sideways, write_folder, write_odd_folder
 from utils.errors import DataError
 from utils.files import digest
 
@@ -113,6 +115,7 @@ def test_the_fingerprint_follows_the_files_and_the_resize(tmp_path):
     assert fingerprint(images, SQUARE) == first
     assert fingerprint(images, RAGGED) != first
     assert fingerprint(images, Preprocess(24, 37)) == first  # the crop comes later
+    assert fingerprint(images, Preprocess(32, 37, orientation="exif")) != first
     os.utime(tmp_path / images.paths[0], (1, 1))
     assert fingerprint(images, SQUARE) == first
     (tmp_path / images.paths[0]).write_bytes((tmp_path / images.paths[1]).read_bytes())
@@ -323,3 +326,22 @@ def test_the_fingerprint_follows_the_classes(tmp_path):
     first = fingerprint(scan(root), SQUARE)
     (root / "b" / "000.png").rename(root / "a" / "002.png")  # the same contents in the same order
     assert fingerprint(scan(root), SQUARE) != first
+
+
+def test_the_name_of_an_earlier_cache_stays(tmp_path):
+    images = scan(write_folder(tmp_path, ("a",), count=1))
+    about = f"3 {PIL.__version__} 37 False\na/000.png\t{digest(tmp_path / 'a' / '000.png')}"
+    assert fingerprint(images, SQUARE) == hashlib.sha256(about.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_one_folder_of_caches_serves_both_orientations(tmp_path, keep_aspect):
+    root = write_folder(tmp_path / "images")
+    sideways(root / "cat" / "000.jpg", picture(0, 1, (90, 60)))
+    images = scan(root)
+    for orientation in ("exif", "ignore", "exif"):
+        preprocess = Preprocess(32, 37, keep_aspect, orientation=orientation)
+        store = CachedImages(images, preprocess, tmp_path / "cache")
+        assert store.prepare(range(len(images)), "") == {}
+        for ours, theirs in zip(store.pixels(range(len(images))), fresh(images, preprocess)):
+            np.testing.assert_array_equal(ours, theirs)

@@ -4,11 +4,11 @@ import subprocess
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
-from datasets.decoder import BACKGROUND, opened, to_rgb
+from datasets.decoder import BACKGROUND, opened, to_rgb, turn_of, upright_size
 from datasets.preprocess import MOST_ELONGATED, Preprocess, decode, size_after_resize
-from tests.pictures import picture
+from tests.pictures import picture, sideways
 from utils.errors import DataError
 
 SQUARE, RAGGED = Preprocess(32, 37), Preprocess(32, 37, keep_aspect=True)
@@ -186,3 +186,78 @@ def test_a_device_is_refused_and_not_read(tmp_path):
     (tmp_path / "endless.jpg").symlink_to("/dev/zero")
     with pytest.raises(DataError, match="endless.jpg: not a regular file"):
         decode(tmp_path / "endless.jpg", SQUARE)
+
+
+# the rows and columns of the file as the EXIF standard says where they belong
+UPRIGHT = {
+    1: lambda pixels: pixels,
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels, 1),
+}
+
+
+@pytest.mark.parametrize("form", ["jpg", "png", "webp"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_the_eight_orientations(orientation, form, tmp_path):
+    path = sideways(tmp_path / f"a.{form}", picture(0, 1, (50, 36)), orientation)
+    with opened(path) as image:
+        assert turn_of(image) == {1: None}.get(orientation, turn_of(image))
+        size, plain, found = upright_size(image), np.asarray(to_rgb(image)), to_rgb(image, upright=True)
+    assert plain.shape == (36, 50, 3)
+    assert found.size == size
+    np.testing.assert_array_equal(np.asarray(found), UPRIGHT[orientation](plain))
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(ImageOps.exif_transpose(image).convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("mode", ["L", "RGBA", "I;16", "P"])
+def test_every_mode_is_turned(mode, orientation, tmp_path):
+    image = picture(0, 1, (9, 7))
+    deep = np.arange(63, dtype="uint16").reshape(7, 9) * 900
+    image = Image.fromarray(deep) if mode == "I;16" else image.convert(mode)
+    with opened(sideways(tmp_path / "a.png", image, orientation)) as read:
+        plain, found = np.asarray(to_rgb(read)), np.asarray(to_rgb(read, upright=True))
+    np.testing.assert_array_equal(found, UPRIGHT[orientation](plain))
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_pillow_turns_tiff_itself_and_it_is_not_turned_twice(orientation, tmp_path):
+    image = picture(0, 1, (9, 7))
+    path = sideways(tmp_path / "a.tif", image, orientation)
+    for upright in (False, True):
+        with opened(path) as read:
+            assert upright_size(read) == (9, 7)[:: -1 if orientation > 4 else 1]
+        with opened(path) as read:
+            np.testing.assert_array_equal(np.asarray(to_rgb(read, upright)), UPRIGHT[orientation](np.asarray(image)))
+
+
+def exif(orientation):
+    entry = Image.Exif()
+    entry[ExifTags.Base.Orientation] = orientation
+    return entry.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("content", [b"", b"Exif\0\0", b"Exif\0\0nonsense", exif(6)[:-7], exif(0), exif(9)])
+def test_a_damaged_orientation_is_none(content, tmp_path):
+    picture(0, 1, (9, 7)).save(tmp_path / "a.jpg", exif=content)
+    with opened(tmp_path / "a.jpg") as image:
+        assert upright_size(image) == (9, 7)
+        np.testing.assert_array_equal(np.asarray(to_rgb(image, upright=True)), np.asarray(to_rgb(image)))
+
+
+def test_a_png_may_have_it_behind_the_pixels(tmp_path):
+    content = sideways(tmp_path / "a.png", picture(0, 1, (9, 7))).read_bytes()
+    start = content.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(content[start : start + 4], "big")
+    chunk, rest = content[start:end], content[:start] + content[end:]
+    (tmp_path / "a.png").write_bytes(rest[:-12] + chunk + rest[-12:])  # IEND takes 12 bytes
+    assert b"eXIf" not in rest
+    with opened(tmp_path / "a.png") as image:
+        assert upright_size(image) == (7, 9)

@@ -3,10 +3,10 @@ import os
 import numpy as np
 import paddle.vision.transforms as T
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from datasets.preprocess import Preprocess, decode, size_after_resize
-from tests.pictures import picture, write_odd_folder
+from tests.pictures import picture, sideways, write_odd_folder
 from utils.errors import DataError
 
 
@@ -100,3 +100,40 @@ def test_an_entry_of_three_keys_has_the_ordinary_normalisation():
     assert old == Preprocess(32, 37, True, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear")
     assert Preprocess(**{**old.to_dict(), "mean": list(old.mean)}) == old
     assert hash(Preprocess(mean=[0, 0, 0])) == hash(Preprocess(mean=(0, 0, 0)))
+
+
+@pytest.mark.parametrize("keep_aspect", [False, True])
+@pytest.mark.parametrize("form", ["jpg", "png", "tif"])
+def test_an_image_is_turned_before_it_is_resized(keep_aspect, form, tmp_path):
+    obeyed, ignored = (Preprocess(32, 37, keep_aspect, orientation=each) for each in ("exif", "ignore"))
+    path = sideways(tmp_path / f"a.{form}", picture(0, 1, (90, 60)))
+    with Image.open(path) as image:
+        ImageOps.exif_transpose(image).save(tmp_path / "upright.png")
+        image.convert("RGB").save(tmp_path / "lying.png", exif=b"")
+    found = decode(path, obeyed)
+    np.testing.assert_array_equal(found, decode(tmp_path / "upright.png", ignored))
+    assert found.shape == ((55, 37, 3) if keep_aspect else (37, 37, 3))
+    assert size_after_resize(path, obeyed) == found.shape[1::-1]
+    if form != "tif":
+        np.testing.assert_array_equal(decode(path, ignored), decode(tmp_path / "lying.png", obeyed))
+        assert size_after_resize(path, ignored) == decode(path, ignored).shape[1::-1]
+
+
+def test_images_without_an_orientation_have_the_same_bits(tmp_path):
+    for path in write_odd_folder(tmp_path).rglob("*.*"):
+        if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".bmp"):
+            for keep_aspect in (False, True):
+                obeyed, ignored = (Preprocess(32, 37, keep_aspect, orientation=each) for each in ("exif", "ignore"))
+                np.testing.assert_array_equal(decode(path, obeyed), decode(path, ignored))
+
+
+def test_a_damaged_png_is_refused_with_either_orientation(tmp_path):
+    path = sideways(tmp_path / "a.png", picture(0, 0, (200, 100)))
+    path.write_bytes(path.read_bytes()[:3000])
+    for orientation in ("exif", "ignore"):
+        with pytest.raises(DataError, match="a.png"):
+            decode(path, Preprocess(32, 37, True, orientation=orientation))
+
+
+def test_an_entry_without_an_orientation_ignores_it():
+    assert Preprocess(**{"image_size": 32, "resize_size": 37, "keep_aspect": True}).orientation == "ignore"

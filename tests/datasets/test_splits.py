@@ -27,6 +27,7 @@ def options(tmp_path):
         image_size=32,
         resize_size=37,
         keep_aspect=False,
+        orientation="exif",
         cache="disk",
         cache_dir=tmp_path / "cache",
     )

@@ -1,7 +1,10 @@
-from PIL import Image
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
 
 from evaluation import prediction
-from tests.pictures import picture, write_odd_folder
+from tests.pictures import picture, sideways, write_odd_folder
+from tests.toy_checkpoints import write_checkpoint
 
 
 def test_files_and_folders_are_found_once_and_hidden_ones_not_at_all(tmp_path):
@@ -33,3 +36,19 @@ def test_files_of_a_folder_that_are_left_out_are_counted_in_one_line(tmp_path, c
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"WARNING: {root}: left out: 2 hidden folders")
     assert all(words in line for words in ("1 .heic", "1 .txt", "1 hidden images"))
+
+
+@pytest.mark.parametrize("entries", [{}, {"orientation": "ignore"}, {"orientation": "exif"}])
+def test_photographs_are_turned_as_the_checkpoint_says(entries, tmp_path):
+    image = picture(0, 1, (50, 36))
+    image.paste((255, 0, 0), (0, 0, 50, 12))
+    photo = str(sideways(tmp_path / "photo.png", image))
+    models = prediction.load([str(write_checkpoint(tmp_path / "a.pdparams", ["cat", "dog", "emu"], **entries))])
+    with Image.open(photo) as read:
+        seen = ImageOps.exif_transpose(read) if entries.get("orientation") == "exif" else image
+    seen.save(tmp_path / "seen.bmp")
+    found = prediction.label(models, {photo: True, str(tmp_path / "seen.bmp"): True}, 2)[1]
+    image.rotate(180).save(tmp_path / "other.bmp")
+    other = prediction.label(models, {str(tmp_path / "other.bmp"): True}, 1)[1]
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.allclose(found[0], other[0], atol=1e-4)

@@ -184,6 +184,8 @@ def test_only_leaves_cells_in_order(tmp_path):
         ("sp_lambda: 1e-4", "sp_lambda: 1e-5", False),
         ("{regularizer: l2}", "{regularizer: mixup}", False),
         ("A grid", "Another", False),
+        ("wd: 0}", "wd: 0, orientation: ignore}", False),  # what runs without it did
+        ("wd: 0}", "wd: 0, orientation: exif}", True),
         ("[3, 1]", "[3, 1, 7]", False),
         ("sp_lambda: 1e-3, wd: 1", "wd: 1, sp_lambda: 1e-3", False),
     ],
@@ -320,3 +322,9 @@ def test_a_published_number_is_one(cell, tmp_path):
     (tmp_path / "t.csv").write_bytes(b"method,mean\nl2,\xff\n")
     with pytest.raises(UsageError, match="not a CSV table"):
         load(path)
+
+
+@pytest.mark.parametrize("name", ["table2", "table3", "table4", "figure1", "ablation", "bakeoff", "readme"])
+def test_recipes_of_earlier_versions_take_images_as_the_reference_does(name, tmp_path):
+    for run in runs(recipe(name), tmp_path):
+        assert run.settings["orientation"] == "ignore"

@@ -20,6 +20,7 @@ def saved(preprocess=SIZES, **source):
 
 def test_absent_entries_have_their_defaults():
     whole = {**SIZES, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "interpolation": "bilinear"}
+    whole["orientation"] = "ignore"
     saved(whole, variant="").require_same(saved(), "x_Last.pdparams")
     saved(whole).require_same(saved(None), "x.json")
 
@@ -31,6 +32,7 @@ def test_absent_entries_have_their_defaults():
         (saved({**SIZES, "mean": (0.5, 0.5, 0.5)}), "mean of the images (0.485, 0.456, 0.406) is now (0.5, 0.5, 0.5)"),
         (saved({**SIZES, "std": (0.5, 0.5, 0.5)}), "std of the images (0.229, 0.224, 0.225) is now (0.5, 0.5, 0.5)"),
         (saved({**SIZES, "interpolation": "bicubic"}), "interpolation of the images bilinear is now bicubic"),
+        (saved({**SIZES, "orientation": "exif"}), "orientation of the images ignore is now exif"),
         (saved({**SIZES, "resize_size": 36}), "resize_size of the images 37 is now 36"),
     ],
 )

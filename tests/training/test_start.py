@@ -290,3 +290,62 @@ def test_a_damaged_summary_is_written_again_from_the_checkpoint(work, text, caps
     Path("whole/pets_l2_Last.pdparams").unlink()
     with pytest.raises(UsageError, match="damaged"):
         train("--save", "whole", "--resume")
+
+
+# The orientation of photographs, which earlier versions did not record
+
+
+def without_orientation(save):
+    """Make a checkpoint and a summary of an earlier version of those in `save`."""
+    content = last(save)
+    del content["preprocess"]["orientation"], content["options"]["orientation"]
+    checkpoint.save(f"{save}/pets_l2_Last.pdparams", content)
+    summary = Path(save, "pets_l2.json")
+    if summary.exists():
+        saved = json.loads(summary.read_text())
+        del saved["options"]["orientation"]
+        summary.write_text(json.dumps(saved))
+
+
+def orientations(save):
+    content = last(save)
+    return content["preprocess"]["orientation"], content["options"]["orientation"]
+
+
+def test_a_run_records_what_it_does(work):
+    assert orientations("half") == orientations("whole") == ("exif", "exif")
+    train("--save", "other", "--orientation", "ignore")
+    assert orientations("other") == ("ignore", "ignore")
+
+
+def test_a_run_of_an_earlier_version_goes_on_as_it_was_started(work, capsys):
+    without_orientation("half")
+    with pytest.raises(UsageError, match="started with other options: --orientation ignore is now exif$"):
+        train("--save", "half", "--resume", "--orientation", "exif")
+    assert train("--save", "half", "--resume").options["orientation"] == "ignore"
+    assert orientations("half") == ("ignore", "ignore")
+    without_orientation("whole")
+    assert train("--save", "whole", "--resume") is None
+    assert train("--save", "whole", "--resume", "--orientation", "ignore") is None
+    with pytest.raises(UsageError, match="--orientation ignore is now exif$"):
+        train("--save", "whole", "--resume", "--orientation", "exif")
+    assert train("--save", "whole", "--overwrite").options["orientation"] == "exif"
+
+
+@pytest.mark.parametrize("orientation", ["exif", "ignore"])
+def test_a_run_to_resume_keeps_its_orientation(work, orientation):
+    interrupt("--save", "kept", "--orientation", orientation)
+    assert train("--save", "kept", "--resume").options["orientation"] == orientation
+
+
+def test_a_run_that_may_be_resumed_starts_like_any(work):
+    assert train("--save", "fresh", "--resume", "auto").options["orientation"] == "exif"
+
+
+@pytest.mark.parametrize("value", [7, ["exif"], "upright"])
+def test_an_orientation_that_is_none_is_refused(work, value):
+    content = last("half")
+    content["options"]["orientation"] = value
+    checkpoint.save("half/pets_l2_Last.pdparams", content)
+    with pytest.raises(UsageError, match="is now ignore$"):
+        train("--save", "half", "--resume")
