@@ -119,6 +119,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
     for scored in score_checkpoints(options.ckpts, stores, options.batch_size_eval, *reference):
         print(scored, flush=True)
         result = {"path": scored.path, "test_dir": options.test_dir, **scored.scores.to_dict()}
+        if scored.calibration:
+            result["calibration"] = scored.calibration.to_dict()
         results[scored.path], answers[scored.path] = result, scored.answers
         if reports:
             error_analysis.write(reports[scored.path], scored.images, scored.logits)

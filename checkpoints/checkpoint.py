@@ -11,13 +11,13 @@ import paddle
 from paddle import nn
 
 from checkpoints import pdparams
-from checkpoints.entries import label, shown, validate, validate_run
+from checkpoints.entries import label, shown, validate, validate_best, validate_run
 from utils.errors import WeightsError, names
 from utils.files import replacing
 
 FORMAT_VERSION = 1
 
-__all__ = ["FORMAT_VERSION", "load_exactly", "read", "save", "validate", "validate_run"]
+__all__ = ["FORMAT_VERSION", "load_exactly", "read", "save", "validate", "validate_best", "validate_run"]
 
 
 def save(path: str | os.PathLike, content: dict, when_whole: Callable[[], None] = lambda: None) -> None:

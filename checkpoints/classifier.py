@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from checkpoints import checkpoint, published
 from checkpoints.pretrained import (
@@ -35,6 +36,7 @@ class Classifier:
         preprocess: how its images were resized and normalised.
         sampled: whether its classes are a sample of those of its training folder.
         batch_size_eval: how many images were scored at a time while it was trained; None when unknown.
+        calibration: what was found on held-out images, as `evaluation.calibration.calibrate` returns it; None without.
     """
 
     network: Network
@@ -44,6 +46,12 @@ class Classifier:
     preprocess: Preprocess
     sampled: bool
     batch_size_eval: int | None
+    calibration: dict[str, Any] | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What its logits are divided by before the softmax; 1 without a calibration."""
+        return self.calibration["temperature"] if self.calibration else 1.0
 
     @classmethod
     def load(cls, path: str | Path, arch: str | None = None, image_size: int | None = None) -> Classifier:
@@ -83,6 +91,7 @@ class Classifier:
             preprocess=preprocess,
             sampled=options.get("sample_classes") is not None,
             batch_size_eval=options.get("batch_size_eval"),
+            calibration=content.get("calibration"),
         )
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any
 
 import regularizers
 from checkpoints.pretrained import check_choice, crop_share
+from evaluation.metrics import METRICS
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
 from training import embedded
@@ -64,11 +65,14 @@ class Options:
     seed: int = _run(2022, SEED, "of every random draw")  # the reference's
     print_frequency: int = _run(Period(50), COUNT, "steps between two log lines")
     eval_frequency: int = _run(Period(500), COUNT, "steps between two evaluations")
+    select: str = _run("acc", tuple(METRICS), f"metric that chooses _Best: {', '.join(METRICS)}", "METRIC")
     save_frequency: int = _run(None, COUNT, "steps between two saves of _Last (eval_frequency)", affects=False)
     folds: int | None = _run(None, number(int, 2, 1000), "cross-validation: a run without each of K parts of the "
                              "training images, and one of all", "K", affects=False)
     resume: bool | str = _run(False, (AUTO,), f"go on where the run of this name stopped; {AUTO}: or start it",
                               affects=False, bare=True)
+    calibrate: bool = _run(False, SWITCH, "fit a temperature to the images of val_split and keep it in the checkpoints",
+                           affects=False)
     probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, and "
                              f"keep it as _Probe.pdparams; {ONLY}: train nothing", affects=False, bare=True)
     overwrite: bool = _run(False, SWITCH, "start a run of this name again", affects=False)
@@ -214,6 +218,10 @@ class Options:
         if needs.stages and self.model_arch not in STAGED:
             accepted = f"accepted are {', '.join(STAGED)}: {needs.stages}"
             raise UsageError(f"{method} --model_arch {self.model_arch}: {accepted}")
+        if self.calibrate and self.val_split is None:
+            raise UsageError(
+                "--calibrate needs --val_split: a temperature is fitted on images that no result is reported on"
+            )
         if self.probe and self.pretrained == "none":
             raise UsageError("--probe needs a pretrained network, --pretrained is none")
         if not (self.embedded and self.pretrained == embedded.source_path(self.cache_dir)):

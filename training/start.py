@@ -6,7 +6,10 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
 from datasets.loader import Dataset
+from evaluation.metrics import METRICS
 from training.identity import Identity
 from training.options import Options
 from training.runlog import NullLog, RunLog
@@ -29,6 +32,18 @@ def require_state(options: Options) -> None:
     others = sorted(path.name.removesuffix("_Last.pdparams") for path in last.parent.glob("*_Last.pdparams"))
     there = f"the runs there are {names(others)}" if others else f"no run is in {options.save}"
     raise UsageError(f"--resume: nothing to resume, there is no {last}; {there}; without --resume a new run starts")
+
+
+def check_select(options: Options, evaluation: Dataset) -> None:
+    """Refuse a metric to choose the best by that is not defined on the evaluation images.
+
+    Raises:
+        UsageError: naming the metric and what it needs.
+    """
+    all_right = np.eye(len(evaluation.class_names), dtype="float32")[evaluation.labels]
+    if METRICS[options.select].compute(all_right, evaluation.labels) is None:
+        root = evaluation.store.images.root
+        raise UsageError(f"--select {options.select}: the evaluation images in {root} are of one class; it needs two")
 
 
 def may_start(options: Options, log: RunLog | NullLog) -> None:

@@ -20,7 +20,7 @@ class Summary:
     Attributes:
         run: the name of its files.
         last: updates and every metric of the last evaluation.
-        best: updates and accuracy of the best one.
+        best: updates and accuracy of the best one, and the metric that chose it.
         scored_on: folder and number of the evaluation images, and whether they were held out of the training folder.
         samples_sha256: of the list of training files.
         images: sha256 of the "train" and "evaluation" images, names and bytes.
@@ -62,6 +62,9 @@ class Summary:
         elif self.scored_on["folder"] == str(Path(self.options["train_dir"])):
             scored_on = "the images that it was trained on"
         best = f"best {self.best['acc']:.2f} % at step {self.best['step']}"
+        select = self.options["select"]
+        if select != "acc":
+            best += f" (by {select}, {self.best[select]:.4f})"
         return f"last {self.last['acc']:.2f} %, {best}, on {scored_on}"
 
 
