@@ -157,6 +157,8 @@ def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int
             run.best = {"step": done, "acc": scores.acc1, select: scores.values[select]}
             save(run, log.path("_Best.pdparams"), done, log.replace_earlier)
         log.evaluation(done, scores, better)
+        if run.calibration:
+            log.line(f"temperature {run.calibration[1]['temperature']:.4f} for {len(evaluation)} held-out images")
     return scores
 
 

@@ -165,7 +165,7 @@ def chosen_threshold(model: Classifier, target: float, origin: str) -> Threshold
         UsageError: the checkpoint holds no held-out images, or none on which `target` is reached.
     """
     if model.calibration is None:
-        how = "finetune.py --val_split 0.2 --calibrate keeps them in its checkpoints"
+        how = "finetune.py --val_split 0.2 --calibrate, or --folds 5 --calibrate, keeps them in its checkpoints"
         raise UsageError(f"--reject: {origin} knows nothing of held-out images to choose a threshold on; {how}")
     return choose_threshold(model.calibration["confidence"], model.calibration["correct"], target)
 

@@ -114,6 +114,20 @@ def test_checkpoints_of_an_evaluation_have_its_temperature_and_no_others(here):
         assert kept["correct"].sum() == (found.probabilities.argmax(axis=1) == labels).sum()
 
 
+def test_the_network_of_all_images_has_the_temperature_of_the_folds(here):
+    flags = (*RUN[:6], "--cache", "off", "--calibrate", "--folds", 2, "--name", "folded", "--max_iters", 2)
+    pooled = finetune.main(tiny(*flags))
+    kept = Classifier.load("output/folded_l2_Last.pdparams").calibration
+    rows = list(csv.DictReader(Path("output/folded_l2_folds.csv").read_text().splitlines()))
+    assert kept["temperature"] == pooled.temperature != 1
+    assert len(kept["correct"]) == len(rows) == 36
+    assert kept["correct"].sum() == sum(row["correct"] == "1" for row in rows)
+    assert not any(np.isin(kept["confidence"], [float(row["probability"]) for row in rows]))  # those are without it
+    assert "calibration" not in pdparams.load("output/folded_fold1_l2_Last.pdparams")
+    assert f"at a temperature of {pooled.temperature:.4f}" in str(pooled)
+    assert finetune.main(tiny(*flags, "--resume")) == pooled
+
+
 QUIET = ("--gpu", "-1", "--out", "table.csv")
 
 
@@ -210,7 +224,10 @@ def test_what_a_threshold_needs_is_one_line(pair, flags, words):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--train_dir", "data", "--eval_dir", "data", "--calibrate"), "--calibrate needs --val_split"),
+        (
+            ("--train_dir", "data", "--eval_dir", "data", "--calibrate"),
+            "--calibrate needs --val_split, --fold or --folds: ",
+        ),
         (("--train_dir", "data", "--eval_dir", "one", "--select", "auc"), "--select auc: the evaluation images in one"),
         (("--train_dir", "data", "--eval_dir", "data", "--select", "x"), "invalid choice: 'x'"),
     ],

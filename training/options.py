@@ -71,7 +71,7 @@ class Options:
                              "training images, and one of all", "K", affects=False)
     resume: bool | str = _run(False, (AUTO,), f"go on where the run of this name stopped; {AUTO}: or start it",
                               affects=False, bare=True)
-    calibrate: bool = _run(False, SWITCH, "fit a temperature to the images of val_split and keep it in the checkpoints",
+    calibrate: bool = _run(False, SWITCH, "fit a temperature to the held-out images and keep it in the checkpoints",
                            affects=False)
     probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, and "
                              f"keep it as _Probe.pdparams; {ONLY}: train nothing", affects=False, bare=True)
@@ -174,6 +174,11 @@ class Options:
         arguments = regularizers.arguments(self.regularizer)
         return {**own, **{name: self.method[name] for name, (each, _) in arguments.items() if is_share(each.default)}}
 
+    @property
+    def held_out(self) -> bool:
+        """Whether the images that are scored are held out of the training folder."""
+        return self.val_split is not None or not (self.fold or "0/").startswith("0/")
+
     def _complete(self) -> None:
         def default(name: str, value: Any) -> None:
             if getattr(self, name) in (None, ""):
@@ -218,10 +223,9 @@ class Options:
         if needs.stages and self.model_arch not in STAGED:
             accepted = f"accepted are {', '.join(STAGED)}: {needs.stages}"
             raise UsageError(f"{method} --model_arch {self.model_arch}: {accepted}")
-        if self.calibrate and self.val_split is None:
-            raise UsageError(
-                "--calibrate needs --val_split: a temperature is fitted on images that no result is reported on"
-            )
+        if self.calibrate and not self.held_out and self.folds is None:
+            reason = "a temperature is fitted on images held out of the training folder, never on those of a report"
+            raise UsageError(f"--calibrate needs --val_split, --fold or --folds: {reason}")
         if self.probe and self.pretrained == "none":
             raise UsageError("--probe needs a pretrained network, --pretrained is none")
         if not (self.embedded and self.pretrained == embedded.source_path(self.cache_dir)):

@@ -71,12 +71,15 @@ class Summary:
 def summarize(run: Run, scores: Scores, evaluation: Dataset, device: str) -> Summary:
     """Return the summary of a run after its last update, on which `evaluation` has `scores`."""
     options = run.options
-    held_out = options.val_split is not None or not (options.fold or "0/").startswith("0/")
     return Summary(
         run=options.run,
         last={"step": options.max_iters, **scores.values},
         best=run.best,
-        scored_on={"folder": str(evaluation.store.images.root), "images": len(evaluation), "held_out": held_out},
+        scored_on={
+            "folder": str(evaluation.store.images.root),
+            "images": len(evaluation),
+            "held_out": options.held_out,
+        },
         samples_sha256=splits.listing(run.train)[1],
         images=run.images,
         skipped_images=run.skipped,
