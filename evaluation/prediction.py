@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -188,20 +189,33 @@ def table(
     """
     if rejected is not None:
         rankings = [[("", p) for _, p in each] if no else each for each, no in zip(rankings, rejected)]
-    rows = []
-    for i, (path, ranking) in enumerate(zip(paths, rankings)):
-        if form == "json":
-            row: dict = {"path": path, "top": [{"class": name, "probability": round(p, 6)} for name, p in ranking]}
-            row.update({} if rejected is None else {"rejected": bool(rejected[i])})
-            row.update(
-                {} if shares is None else {"probabilities": {name: round(p, 6) for name, p in shares[i].items()}}
-            )
-        else:
-            row = {"path": path, **ranking_cells(ranking)}
-            row.update({} if rejected is None else {"rejected": int(rejected[i])})
-            row.update({} if shares is None else {f"p_{name}": f"{p:.6f}" for name, p in shares[i].items()})
-        rows.append(row)
+    row = _entry if form == "json" else _cells
+    columns = (
+        paths,
+        rankings,
+        repeat(None) if rejected is None else rejected,
+        repeat(None) if shares is None else shares,
+    )
+    rows = [row(*each) for each in zip(*columns)]
     return json.dumps(rows, indent=2) + "\n" if form == "json" else csv_text(rows)
+
+
+def _entry(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str, float] | None) -> dict:
+    """Return an image of a JSON table."""
+    entry: dict = {"path": path, "top": [{"class": name, "probability": round(p, 6)} for name, p in ranking]}
+    if rejected is not None:
+        entry["rejected"] = bool(rejected)
+    if shares is not None:
+        entry["probabilities"] = {name: round(p, 6) for name, p in shares.items()}
+    return entry
+
+
+def _cells(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str, float] | None) -> dict:
+    """Return an image of a CSV table; a class named like another column keeps its own."""
+    cells = {"path": path, **ranking_cells(ranking)}
+    if rejected is not None:
+        cells["rejected"] = int(rejected)
+    return {**cells, **{f"p_{name}": f"{p:.6f}" for name, p in (shares or {}).items()}}
 
 
 def draw(

@@ -8,13 +8,15 @@ import numpy as np
 import paddle
 import pytest
 
+import export
 import finetune
 import predict
 import test as scoring
 from checkpoints import checkpoint, pdparams
 from checkpoints.classifier import Classifier
 from evaluation.calibration import fit_temperature
-from evaluation.export import WithSoftmax
+from evaluation.deployed import runner
+from evaluation.export import WithSoftmax, comparison_images
 from evaluation.metrics import METRICS, confidences, softmax
 from tests.pictures import write_folder
 from tests.scripts import tiny
@@ -149,6 +151,15 @@ def test_a_temperature_divides_the_logits_of_predictions_and_exports(pair):
     logits = model.network(images).logits.numpy().astype("float64")
     exported = WithSoftmax(model.network, model.temperature)(images).numpy()
     np.testing.assert_allclose(exported, softmax(logits / 2.5), atol=1e-6)
+
+
+def test_an_exported_network_has_the_temperature(pair, tmp_path):
+    files = export.main(["--ckpts", "warm.pdparams", "--out", str(tmp_path / "deploy"), "--count", "2"])
+    program = next(path for path in files if path.suffix in (".json", ".pdmodel"))
+    plain = Classifier.load("plain.pdparams")
+    images = comparison_images(plain.preprocess, "photos", 2)
+    logits = plain.network(paddle.to_tensor(images)).logits.numpy().astype("float64")
+    np.testing.assert_allclose(runner(program)(images), softmax(logits / 2.5), atol=1e-5)
 
 
 def test_the_scores_are_said_before_and_after(pair, capsys):

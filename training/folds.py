@@ -77,8 +77,8 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
     Every run is an ordinary one, `NAME_fold1_METHOD` to `NAME_foldK_METHOD` and `NAME_METHOD`; with `--resume` the
     finished ones are kept. Leaves `NAME_METHOD_folds.csv`, a row for each image, and `NAME_METHOD_folds.json`.
 
-    With `--calibrate` the last checkpoint of the run of all images gets the temperature of the folds' networks for the
-    images that they did not see: none is left that it did not see itself. The scores are without it.
+    With `--calibrate` the last checkpoint of the run of all images gets the temperature, the confidences and the hits
+    of the folds' networks for the images that they did not see, for it has seen all of them. The scores are without it.
 
     Args:
         options: with `folds`.

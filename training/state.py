@@ -82,11 +82,8 @@ def restore(run: Run, path: Path) -> int:
     run.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
     run.optimizer.precision.set_state_dict(content["scaler"])
     metrics = content["metrics"]
-    best, select = metrics["best"], run.options.select
-    values = {
-        name: float(best[name]) for name in ("acc", select) if name in best
-    }  # without an evaluation one is absent
-    run.best = {"step": best["step"], **values}
+    best = metrics["best"]  # before the first evaluation without the value of another metric than the accuracy
+    run.best = {"step": best["step"], **{k: float(best[k]) for k in ("acc", run.options.select) if k in best}}
     run.watch.resume(metrics["seconds"], metrics.get("lost_seconds") or 0.0)
     run.meter.resume(metrics["pending"])
     return content["iter"] + 1
