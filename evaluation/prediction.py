@@ -211,7 +211,7 @@ def _entry(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str,
 
 
 def _cells(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str, float] | None) -> dict:
-    """Return an image of a CSV table; a class named like another column keeps its own."""
+    """Return an image of a CSV table; no other column begins with the `p_` of the classes."""
     cells = {"path": path, **ranking_cells(ranking)}
     if rejected is not None:
         cells["rejected"] = int(rejected)
