@@ -19,7 +19,9 @@ from datasets import splits
 from datasets.batch import Batch
 from datasets.check import check_data
 from datasets.loader import Dataset
-from evaluation.scores import Scores, evaluate
+from evaluation.calibration import calibrate
+from evaluation.metrics import is_better
+from evaluation.scores import Scores, evaluate, predict, score
 from training import embedded, probe
 from training.build import Run, batches_of, build
 from training.folds import Pooled, cross_validate
@@ -27,7 +29,7 @@ from training.identity import digests
 from training.options import ONLY, Options, parse
 from training.pace import Forecast, with_length
 from training.runlog import RunLog, open_log
-from training.start import as_started, is_finished, may_start, require_state
+from training.start import as_started, check_select, is_finished, may_start, require_state
 from training.state import restore, save
 from training.step import train_step
 from training.summary import Summary, summarize
@@ -60,6 +62,7 @@ def run(options: Options) -> Summary | None:
                 print("no --train_dir and no ./dataset: running the embedded task, Latin to Greek letters", flush=True)
             embedded.prepare(options.cache_dir, -1 if where == "cpu" else options.gpu, train=not options.dry_run)
         train, evaluation = splits.scan_folders(options, trained_with(options.pretrained, options.model_arch))
+        check_select(options, evaluation)
     for line in splits.unusual(train, evaluation) if ranks.first else ():
         errors.warn(line)
     if options.dry_run:
@@ -146,14 +149,19 @@ def report(run: Run, log: RunLog, done: int, batch: Batch) -> None:
 
 
 def evaluate_and_keep_best(run: Run, evaluation: Dataset, log: RunLog, done: int) -> Scores:
-    """Score the network after `done` updates; write `_Best` when its accuracy is above all before."""
+    """Score the network after `done` updates; write `_Best` when it is better than all before by `--select`."""
     with run.watch.exclude():
-        scores = evaluate(run.model, evaluation, run.options.batch_size_eval, ranks=run.ranks)
-        better = scores.acc1 > run.best["acc"]
+        logits = predict(run.model, evaluation, run.options.batch_size_eval, ranks=run.ranks)
+        scores, select = score(logits, evaluation.labels), run.options.select
+        if run.options.calibrate:
+            run.calibration = done, calibrate(logits, evaluation.labels)
+        better = run.best["step"] == 0 or is_better(select, scores.values[select], run.best[select])
         if better:
-            run.best = {"step": done, "acc": scores.acc1}
+            run.best = {"step": done, "acc": scores.acc1, select: scores.values[select]}
             save(run, log.path("_Best.pdparams"), done, log.replace_earlier)
         log.evaluation(done, scores, better)
+        if run.calibration:
+            log.line(f"temperature {run.calibration[1]['temperature']:.4f} for {len(evaluation)} held-out images")
     return scores
 
 

@@ -41,6 +41,10 @@ def parser() -> Parser:
     parser.add_argument("--weights", choices=WEIGHTS, default=WEIGHTS[0], help=whose)
     parser.add_argument("paths", nargs="*", metavar="PATH", help="images, or folders of images at any depth")
     parser.add_argument("--top_k", type=number(int, 1), default=5, help="classes named for each image")
+    every = "one more column for each class, in their order: its probability"
+    parser.add_argument("--all_classes", action="store_true", help=every)
+    reject = "name no class where it is uncertain, so that of the others this share is right (after --calibrate)"
+    parser.add_argument("--reject", type=number(float, 0, 1, above=True), metavar="SHARE", help=reject)
     parser.add_argument("--format", choices=("csv", "json"), help="of the table (json if --out ends so, else csv)")
     parser.add_argument("--out", metavar="FILE", help="where the table goes (the screen)")
     parser.add_argument("--sheet", metavar="FILE", help="draw the images with their labels as a PNG")
@@ -63,19 +67,27 @@ def main(argv: list[str] | None = None) -> Predictions:
     refuse_inputs(outputs, [*options.ckpts, *images])
     device.select(options.gpu)
     models = load(options)
+    origin = options.ckpts[0] if options.ckpts else f"--pretrained {options.pretrained}"
+    threshold = prediction.chosen_threshold(models[0], options.reject, origin) if options.reject else None
     batch_size = options.batch_size_eval or models[0].batch_size_eval or BATCH_SIZE_EVAL
     paths, probabilities = prediction.label(models, images, batch_size)
     class_names = prediction.class_names(models[0])
     rankings = error_analysis.top(probabilities, class_names, options.top_k)
-    text = prediction.table(paths, rankings, options.format)
+    rejected = threshold.rejects(probabilities) if threshold else None
+    shares = [dict(zip(class_names, row)) for row in probabilities.tolist()] if options.all_classes else None
+    text = prediction.table(paths, rankings, options.format, rejected, shares)
     if options.out:
         write_text(options.out, text)
     else:
         print(text, end="", flush=True)
     if options.sheet:
-        prediction.draw(options.sheet, paths, error_analysis.top(probabilities, class_names, options.sheet_top_k))
-    print(f"{len(paths)} of {len(images)} images labelled", file=sys.stderr)
-    return Predictions(paths, probabilities, rankings, len(images) - len(paths))
+        shown = error_analysis.top(probabilities, class_names, options.sheet_top_k)
+        prediction.draw(options.sheet, paths, shown, rejected)
+    if threshold:
+        print(threshold, file=sys.stderr)
+    doubtful = f", {int(rejected.sum())} of them rejected" if threshold else ""
+    print(f"{len(paths)} of {len(images)} images labelled{doubtful}", file=sys.stderr)
+    return Predictions(paths, probabilities, rankings, len(images) - len(paths), rejected)
 
 
 def load(options: argparse.Namespace) -> list[Classifier]:
@@ -100,6 +112,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
         raise errors.UsageError(f"no image or folder to label{taken}")
     if options.pretrained and options.weights != WEIGHTS[0]:
         raise errors.UsageError(f"--weights {options.weights} needs --ckpts: published weights are of one network")
+    if options.reject == 1:
+        raise errors.UsageError("--reject 1: accepted is a share below 1, such as 0.95: no number of images proves 1")
+    if options.reject and len(options.ckpts) > 1:
+        raise errors.UsageError("--reject: a threshold is of one checkpoint; give a single one to --ckpts")
     if options.sheet_top_k > 1 and not options.sheet:
         raise errors.UsageError(f"--sheet_top_k {options.sheet_top_k} needs --sheet")
     for flag in ("out", "sheet"):

@@ -124,6 +124,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
         result = {"path": scored.path, "test_dir": options.test_dir, **scored.scores.to_dict()}
         if options.weights != WEIGHTS[0]:
             result["weights"] = options.weights
+        if scored.calibration:
+            result["calibration"] = scored.calibration.to_dict()
         results[scored.path], answers[scored.path] = result, scored.answers
         if reports:
             error_analysis.write(reports[scored.path], scored.images, scored.logits)

@@ -11,13 +11,16 @@ import paddle
 from paddle import nn
 
 from checkpoints import pdparams
-from checkpoints.entries import label, shown, validate, validate_method, validate_run
+from checkpoints.entries import label, shown, validate, validate_best, validate_method, validate_run
 from utils.errors import WeightsError, names
 from utils.files import replacing
 
 FORMAT_VERSION = 1
 
-__all__ = ["FORMAT_VERSION", "load_exactly", "read", "save", "validate", "validate_method", "validate_run"]
+__all__ = [
+    "FORMAT_VERSION", "load_exactly", "read", "save",
+    "validate", "validate_best", "validate_method", "validate_run",
+]  # fmt: skip
 
 
 def save(path: str | os.PathLike, content: dict, when_whole: Callable[[], None] = lambda: None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Classifier:
         preprocess: how its images were resized and normalised.
         sampled: whether its classes are a sample of those of its training folder.
         batch_size_eval: how many images were scored at a time while it was trained; None when unknown.
+        calibration: what was found on held-out images, as `evaluation.calibration.calibrate` returns it; None without.
     """
 
     network: Network
@@ -48,6 +50,12 @@ class Classifier:
     preprocess: Preprocess
     sampled: bool
     batch_size_eval: int | None
+    calibration: dict[str, Any] | None = None
+
+    @property
+    def temperature(self) -> float:
+        """What its logits are divided by before the softmax; 1 without a calibration."""
+        return self.calibration["temperature"] if self.calibration else 1.0
 
     @classmethod
     def load(
@@ -95,6 +103,7 @@ class Classifier:
             preprocess=preprocess,
             sampled=options.get("sample_classes") is not None,
             batch_size_eval=options.get("batch_size_eval"),
+            calibration=content.get("calibration"),
         )
 
     @classmethod

@@ -79,6 +79,19 @@ def _preprocess(value: object) -> bool:
     return whole["image_size"] <= whole["resize_size"]
 
 
+def _calibration(value: object) -> bool:
+    if type(value) is not dict or value.keys() != {"temperature", "confidence", "correct"}:
+        return False
+    temperature, confidence, correct = value["temperature"], value["confidence"], value["correct"]
+    arrays = isinstance(confidence, np.ndarray) and isinstance(correct, np.ndarray)
+    if not _number(temperature) or not 1e-3 <= temperature <= 1e3 or not arrays:
+        return False
+    kinds = confidence.dtype == np.float32 and correct.dtype == bool
+    if not kinds or confidence.ndim != 1 or confidence.shape != correct.shape or not len(confidence):
+        return False
+    return bool((confidence >= 0).all() and (confidence <= 1).all() and (np.diff(confidence) >= 0).all())
+
+
 def _scaler(value: object) -> bool:
     if type(value) is not dict or not value:
         return type(value) is dict
@@ -96,6 +109,7 @@ def _pending(value: object) -> bool:
 
 _SECONDS = (lambda value: _number(value) and value >= 0, "a number of seconds")
 _TEXT = (lambda value: type(value) is str, "a text")
+_FINITE = (_number, "a finite number")
 
 # may be absent or None, as in the reference's checkpoints
 _NETWORK: Rules = {
@@ -119,6 +133,10 @@ _NETWORK: Rules = {
         "image_size, resize_size (not smaller than image_size), keep_aspect, mean, std, interpolation and orientation",
     ),
     "options.batch_size_eval": _integer(1),
+    "calibration": (
+        _calibration,
+        "a temperature from 0.001 to 1000, and of held-out images the confidence, ascending, and whether it is correct",
+    ),
 }
 # may be absent or None
 _RUN: Rules = {
@@ -145,10 +163,10 @@ _RESUMED: Rules = {
     "iter": _integer(0),
     "optimizer": (_arrays, "a dictionary of arrays by name"),
     "lr_scheduler.last_epoch": _integer(0),
-    "lr_scheduler.last_lr": (_number, "a finite number"),
+    "lr_scheduler.last_lr": _FINITE,
     "scaler": (_scaler, "an empty dictionary or the state of a GradScaler"),
     "metrics.best.step": _integer(0),
-    "metrics.best.acc": (_number, "a finite number"),
+    "metrics.best.acc": _FINITE,
     "metrics.seconds": _SECONDS,
     "metrics.pending": (_pending, "a list of rows of finite numbers, each with 'loss' and 'hits'"),
     "regularizer.arguments": (_options, "a dictionary of plain values by name"),
@@ -195,6 +213,16 @@ def validate_run(content: dict, path: str | Path) -> None:
             _refuse(path, f"optimizer: {name}", slot, f"an array of float32 {list(shape)}")
         if not np.isfinite(slot).all():
             _refuse(path, f"optimizer: {name}", slot, "finite numbers")
+
+
+def validate_best(content: dict, path: str | Path, metric: str) -> None:
+    """Check the value of the metric that chose the best evaluation, if there was one.
+
+    Raises:
+        WeightsError: names the entry, what it is and what is accepted.
+    """
+    if content["metrics"]["best"]["step"] > 0:
+        _check(content, path, {f"metrics.best.{metric}": _FINITE}, required=True)
 
 
 def _check(content: dict, path: str | Path, rules: Rules, required: bool = False) -> None:

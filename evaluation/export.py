@@ -31,16 +31,18 @@ class WithSoftmax(nn.Layer):
 
     Args:
         network: returns `Outputs`.
+        temperature: what its logits are divided by.
     """
 
-    def __init__(self, network: nn.Layer):
+    def __init__(self, network: nn.Layer, temperature: float = 1.0):
         super().__init__()
-        self.network = network
+        self.network, self.temperature = network, temperature
         self.eval()
 
     def forward(self, images: paddle.Tensor) -> paddle.Tensor:
         """Map normalised images [B, 3, S, S] to probabilities [B, K]."""
-        return F.softmax(self.network(images).logits, axis=-1)
+        logits = self.network(images).logits
+        return F.softmax(logits if self.temperature == 1 else logits / self.temperature, axis=-1)
 
 
 def export(model: Classifier, out: Path, images: np.ndarray, onnx: bool) -> list[Path]:
@@ -79,7 +81,7 @@ def write(model: Classifier, folder: Path, onnx: bool) -> list[Path]:
 
     side = model.preprocess.image_size
     spec = paddle.static.InputSpec([None, 3, side, side], "float32", INPUT)
-    paddle.jit.save(WithSoftmax(model.network), str(folder / NAME), input_spec=[spec])
+    paddle.jit.save(WithSoftmax(model.network, model.temperature), str(folder / NAME), input_spec=[spec])
     write_text(folder / f"{NAME}.yml", yaml.safe_dump(description(model), sort_keys=False, allow_unicode=True))
     program = next(path for path in folder.iterdir() if path.suffix in (".json", ".pdmodel"))  # Paddle 3, 2.6
     if not onnx:
@@ -165,7 +167,7 @@ def check(model: Classifier, images: np.ndarray, files: list[Path]) -> None:
     Raises:
         WeightsError: a top class changes, or a probability differs by more than `LIMIT` of the image's highest.
     """
-    classifier = WithSoftmax(model.network)
+    classifier = WithSoftmax(model.network, model.temperature)
     expected, rate = timed(lambda batch: classifier(paddle.to_tensor(batch)).numpy(), images)
     print(f"{'checkpoint':17s} {rate:7.1f} images/s on the CPU", flush=True)
     for path in files:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from datasets.folder import EXTENSIONS, images_below, listed
 from datasets.loader import ahead, crop, normalise
 from datasets.preprocess import Preprocess, decode
 from evaluation import pictures
+from evaluation.calibration import Threshold, choose_threshold
 from evaluation.error_analysis import Ranking, csv_text, ranking_cells
 from evaluation.metrics import softmax
-from utils.errors import DataError, WeightsError, names, warn
+from utils.errors import DataError, UsageError, WeightsError, names, warn
 
 SHEET = 120  # images of a sheet at most
 
@@ -39,12 +41,14 @@ class Predictions:
         probabilities: of their classes, float64 [N, K].
         rankings: the likeliest classes of each.
         unreadable: how many images could not be read.
+        rejected: whether each is too uncertain, bool [N]; None without `--reject`.
     """
 
     paths: list[str]
     probabilities: np.ndarray
     rankings: list[Ranking]
     unreadable: int
+    rejected: np.ndarray | None = None
 
     @property
     def exit_code(self) -> int:
@@ -126,7 +130,8 @@ def label(models: list[Classifier], images: Given, batch_size: int) -> tuple[lis
             if batch:
                 inputs = {each: normalise(pixels, each) for each, pixels in crops.items()}
                 logits = [model.network(inputs[model.preprocess]).logits.numpy() for model in models]
-                rows.append(np.mean([softmax(each.astype("float64")) for each in logits], axis=0))
+                scaled = [each.astype("float64") / model.temperature for each, model in zip(logits, models)]
+                rows.append(np.mean([softmax(each) for each in scaled], axis=0))
                 paths += batch
             bar.update(len(batch) + len(failures))
     if not paths:
@@ -157,19 +162,74 @@ def _read(models: list[Classifier], images: Given, batch_size: int) -> Iterator[
             yield list(read), failures, {resize: crop(list(pixels), resize.image_size) for resize, pixels in columns}
 
 
-def table(paths: list[str], rankings: list[Ranking], form: str) -> str:
-    """Return path, classes and probabilities of each image as text in the form "csv" or "json"."""
-    if form == "json":
-        entries = [
-            {"path": path, "top": [{"class": name, "probability": round(p, 6)} for name, p in ranking]}
-            for path, ranking in zip(paths, rankings)
-        ]
-        return json.dumps(entries, indent=2) + "\n"
-    return csv_text([{"path": path, **ranking_cells(ranking)} for path, ranking in zip(paths, rankings)])
+def chosen_threshold(model: Classifier, target: float, origin: str) -> Threshold:
+    """Return the confidence from which answers of `model`, loaded from `origin`, are right in a share of `target`.
+
+    Raises:
+        UsageError: the checkpoint holds no held-out images, or none on which `target` is reached.
+    """
+    if model.calibration is None:
+        how = "finetune.py --val_split 0.2 --calibrate, or --folds 5 --calibrate, keeps them in its checkpoints"
+        raise UsageError(f"--reject: {origin} knows nothing of held-out images to choose a threshold on; {how}")
+    return choose_threshold(model.calibration["confidence"], model.calibration["correct"], target)
 
 
-def draw(file: str | os.PathLike, paths: list[str], rankings: list[Ranking]) -> None:
-    """Draw the contact sheet with the classes of `rankings`; of more than `SHEET` images so many, evenly spread."""
+def table(
+    paths: list[str],
+    rankings: list[Ranking],
+    form: str,
+    rejected: Sequence[bool] | None = None,
+    shares: Sequence[dict[str, float]] | None = None,
+) -> str:
+    """Return a table of the images as text.
+
+    Args:
+        paths: the images.
+        rankings: the likeliest classes of each.
+        form: "csv" or "json".
+        rejected: of each whether it is rejected, so that its classes have no names; None where none can be.
+        shares: of each the probability of every class by its name; None to leave them out.
+    """
+    if rejected is not None:
+        rankings = [[("", p) for _, p in each] if no else each for each, no in zip(rankings, rejected)]
+    row = _entry if form == "json" else _cells
+    columns = (
+        paths,
+        rankings,
+        repeat(None) if rejected is None else rejected,
+        repeat(None) if shares is None else shares,
+    )
+    rows = [row(*each) for each in zip(*columns)]
+    return json.dumps(rows, indent=2) + "\n" if form == "json" else csv_text(rows)
+
+
+def _entry(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str, float] | None) -> dict:
+    """Return an image of a JSON table."""
+    entry: dict = {"path": path, "top": [{"class": name, "probability": round(p, 6)} for name, p in ranking]}
+    if rejected is not None:
+        entry["rejected"] = bool(rejected)
+    if shares is not None:
+        entry["probabilities"] = {name: round(p, 6) for name, p in shares.items()}
+    return entry
+
+
+def _cells(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str, float] | None) -> dict:
+    """Return an image of a CSV table; no other column begins with the `p_` of the classes."""
+    cells = {"path": path, **ranking_cells(ranking)}
+    if rejected is not None:
+        cells["rejected"] = int(rejected)
+    return {**cells, **{f"p_{name}": f"{p:.6f}" for name, p in (shares or {}).items()}}
+
+
+def draw(
+    file: str | os.PathLike, paths: list[str], rankings: list[Ranking], rejected: Sequence[bool] | None = None
+) -> None:
+    """Draw the contact sheet with the classes of `rankings`; of more than `SHEET` images so many, evenly spread.
+
+    Of an image that is rejected it says so in place of its classes.
+    """
+    if rejected is not None:
+        rankings = [[("rejected", each[0][1])] if no else each for each, no in zip(rankings, rejected)]
     shown = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), SHEET)).round().astype(int))
     title = f"{len(shown)} of {len(paths)} images" if len(shown) < len(paths) else f"{len(paths)} images"
     tiles = [

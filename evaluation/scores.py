@@ -22,11 +22,11 @@ class Scores:
 
     Attributes:
         count: images scored.
-        values: each of `METRICS` by its name.
+        values: each of `METRICS` by its name; None where it is not defined on these images.
     """
 
     count: int
-    values: dict[str, float]
+    values: dict[str, float | None]
 
     @property
     def acc1(self) -> float:
@@ -38,14 +38,14 @@ class Scores:
         """Images whose highest logit is that of their class."""
         return round(self.acc1 * self.count / 100)
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float | None]:
         """Return the number of images and each metric by its name in a file of results."""
         return {"count": self.count, **self.values}
 
     def __str__(self) -> str:
         known = {"count": self.count, "correct": self.correct}
-        texts = (f"{METRICS[k].title} {METRICS[k].form.format(value=v, **known)}" for k, v in self.values.items())
-        return "  ".join(texts)
+        shown = ((METRICS[name], value) for name, value in self.values.items() if METRICS[name].shown)
+        return "  ".join(f"{metric.title} {metric.form.format(value=value, **known)}" for metric, value in shown)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from datasets.folder import same_classes
 from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from datasets.splits import decode_once
+from evaluation.calibration import Calibration
 from evaluation.comparison import Answers
 from evaluation.compiled import Compiled
 from evaluation.scores import Scores, predict, score
@@ -31,10 +32,11 @@ class Scored:
         path: the checkpoint.
         network: in eval mode.
         images: labelled in the order of the network's outputs.
-        logits: for each image, float32 [N, K].
+        logits: for each image, float [N, K], divided by the checkpoint's temperature.
         scores: the metrics.
         batch_size: images scored at a time.
         seconds: spent on scoring.
+        calibration: what the checkpoint's temperature changes; None without one.
     """
 
     path: str
@@ -44,6 +46,7 @@ class Scored:
     scores: Scores
     batch_size: int
     seconds: float
+    calibration: Calibration | None
 
     @property
     def answers(self) -> Answers:
@@ -51,7 +54,8 @@ class Scored:
         return Answers(self.path, self.images, self.logits.argmax(axis=1) == self.images.labels)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.scores}  {self.seconds:.1f} s"
+        line = f"{self.path}: {self.scores}  {self.seconds:.1f} s"
+        return f"{line}\n{self.path}: {self.calibration}" if self.calibration else line
 
 
 def score_checkpoints(
@@ -87,9 +91,13 @@ def score_checkpoints(
         size = batch_size or model.batch_size_eval or BATCH_SIZE_EVAL
         began = time.perf_counter()
         network = Compiled(model.network, model.preprocess.image_size) if onednn else model.network
-        logits = predict(network, images, size)
+        logits, calibration = predict(network, images, size), None
+        if model.calibration:
+            fitted_on = len(model.calibration["correct"])
+            calibration = Calibration.of(logits, images.labels, model.temperature, fitted_on)
+            logits = logits / np.float64(model.temperature)
         scores = score(logits, images.labels)
-        yield Scored(path, model.network, images, logits, scores, size, time.perf_counter() - began)
+        yield Scored(path, model.network, images, logits, scores, size, time.perf_counter() - began, calibration)
 
 
 def labelled(store: StreamedImages, model: Classifier, path: str) -> Dataset:

@@ -16,6 +16,7 @@ import test as scoring
 from checkpoints.classifier import Classifier
 from evaluation import comparison
 from evaluation.interpolation import TITLES
+from evaluation.metrics import METRICS
 from tests.pictures import write_folder
 from tests.scripts import run, tiny
 from tests.toy_checkpoints import write_checkpoint
@@ -88,7 +89,7 @@ def test_scores_are_those_that_training_reported(work):
         numbers = wanted.split("evaluation: ")[1].split("  (best")[0]
         assert line.startswith(f"{path}: {numbers}  ")
         assert f"mean per class {result['class_acc']:.2f} %" in numbers
-        assert list(result) == ["path", "test_dir", "count", "acc", "acc5", "loss", "class_acc"]
+        assert list(result) == ["path", "test_dir", "count", *METRICS]
         assert (result["path"], result["test_dir"], result["count"]) == (path, "./dataset/test", 21)
         assert f"top-1 {result['acc']:.2f} % (" in numbers
         assert f"top-5 {result['acc5']:.2f} %  loss {result['loss']:.4f}" in numbers

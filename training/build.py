@@ -48,7 +48,8 @@ class Run:
         ranks: the processes of the run.
         meter: loss terms and training accuracy since the last report.
         watch: where the time goes.
-        best: updates and accuracy of the best evaluation.
+        best: updates and accuracy of the best evaluation, and the metric that chose it.
+        calibration: of the network after so many updates; None without `--calibrate`.
     """
 
     options: Options
@@ -64,6 +65,7 @@ class Run:
     meter: Meter
     watch: Stopwatch = field(default_factory=Stopwatch)
     best: dict[str, Any] = field(default_factory=lambda: {"step": 0, "acc": -1.0})
+    calibration: tuple[int, dict[str, Any]] | None = None
 
     def ends(self, done: int) -> bool:
         """Return whether the run is over after `done` updates.

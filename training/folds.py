@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from checkpoints import checkpoint
 from checkpoints.classifier import Classifier
 from checkpoints.pretrained import trained_with
 from datasets import splits
 from datasets.loader import Dataset
+from evaluation.calibration import calibrate
 from evaluation.error_analysis import csv_text
 from evaluation.metrics import softmax
 from evaluation.scores import predict, score
@@ -39,23 +41,26 @@ class Pooled:
         class_acc: accuracy in percent of each class by its name.
         each: accuracy in percent of each fold.
         final: the name of the network that was trained on all images.
+        temperature: fitted to all images, for the network of all images; None without `--calibrate`.
     """
 
     run: str
     folds: int
     count: int
-    scores: dict[str, float]
+    scores: dict[str, float | None]
     low: float
     high: float
     class_acc: dict[str, float]
     each: list[float]
     final: str
+    temperature: float | None = None
 
     def __str__(self) -> str:
         return (
             f"{self.run}: {self.scores['acc']:.2f} % of {self.count} images by {self.folds} folds, "
             f"95 % interval {self.low:.1f} to {self.high:.1f}; folds {min(self.each):.1f} to {max(self.each):.1f}; "
             f"the network of all images is {self.final}"
+            f"{f', at a temperature of {self.temperature:.4f}' if self.temperature else ''}"
         )
 
 
@@ -73,6 +78,9 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
     Every run is an ordinary one, `NAME_fold1_METHOD` to `NAME_foldK_METHOD` and `NAME_METHOD`; with `--resume` the
     finished ones are kept. Leaves `NAME_METHOD_folds.csv`, a row for each image, and `NAME_METHOD_folds.json`.
 
+    With `--calibrate` the last checkpoint of the run of all images gets the temperature, the confidences and the hits
+    of the folds' networks for the images that they did not see, for it has seen all of them. The scores are without it.
+
     Args:
         options: with `folds`.
         run: trains with the options of one run.
@@ -85,7 +93,7 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
     if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1":
         raise UsageError("--folds: accepted with one process; --fold 1/5 is the first part alone, with several")
     count, rows, logits, labels, each = options.folds, [], [], [], []
-    single = replace(options, folds=None, resume=AUTO if options.resume else False)
+    single = replace(options, folds=None, calibrate=False, resume=AUTO if options.resume else False)
     for number in range(1, count + 1):
         name = f"{options.name}_fold{number}"
         fold = as_started(replace(single, fold=f"{number}/{count}", name=name, run=f"{name}_{options.regularizer}"))
@@ -98,6 +106,10 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
     run(replace(single, fold=f"0/{count}"))
     found, truth = np.concatenate(logits), np.concatenate(labels)
     hits = found.argmax(axis=1) == truth
+    calibration = calibrate(found, truth) if options.calibrate else None
+    if calibration:
+        last = Path(options.save, f"{options.run}_Last.pdparams")
+        checkpoint.save(last, {**checkpoint.read(last), "calibration": calibration})
     pooled = Pooled(
         run=options.run,
         folds=count,
@@ -107,6 +119,7 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
         class_acc={name: 100 * float(hits[truth == k].mean()) for k, name in enumerate(held.class_names)},
         each=each,
         final=f"{options.run}_Last.pdparams",
+        temperature=calibration and calibration["temperature"],
     )
     base = Path(options.save, f"{options.run}_folds")
     write_text(f"{base}.csv", csv_text(sorted(rows, key=lambda row: row["path"])))

@@ -13,6 +13,7 @@ import regularizers
 from checkpoints.pretrained import check_choice, crop_share
 from datasets.augment import AUGMENTATIONS, DEFAULT, named
 from datasets.preprocess import ORIENTATIONS
+from evaluation.metrics import METRICS
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
 from training import embedded
@@ -69,11 +70,14 @@ class Options:
     seed: int = _run(2022, SEED, "of every random draw")  # the reference's
     print_frequency: int = _run(Period(50), COUNT, "steps between two log lines")
     eval_frequency: int = _run(Period(500), COUNT, "steps between two evaluations")
+    select: str = _run("acc", tuple(METRICS), f"metric that chooses _Best: {', '.join(METRICS)}", "METRIC")
     save_frequency: int = _run(None, COUNT, "steps between two saves of _Last (eval_frequency)", affects=False)
     folds: int | None = _run(None, number(int, 2, 1000), "cross-validation: a run without each of K parts of the "
                              "training images, and one of all", "K", affects=False)
     resume: bool | str = _run(False, (AUTO,), f"go on where the run of this name stopped; {AUTO}: or start it",
                               affects=False, bare=True)
+    calibrate: bool = _run(False, SWITCH, "fit a temperature to the held-out images and keep it in the checkpoints",
+                           affects=False)
     probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, and "
                              f"keep it as _Probe.pdparams; {ONLY}: train nothing", affects=False, bare=True)
     overwrite: bool = _run(False, SWITCH, "start a run of this name again", affects=False)
@@ -197,6 +201,11 @@ class Options:
         object.__setattr__(options, "orientation", orientation)
         return options
 
+    @property
+    def held_out(self) -> bool:
+        """Whether the images that are scored are held out of the training folder."""
+        return self.val_split is not None or not (self.fold or "0/").startswith("0/")
+
     def _complete(self) -> None:
         def default(name: str, value: Any) -> None:
             if getattr(self, name) in (None, ""):
@@ -244,6 +253,9 @@ class Options:
         if needs.stages and self.model_arch not in STAGED:
             accepted = f"accepted are {', '.join(STAGED)}: {needs.stages}"
             raise UsageError(f"{method} --model_arch {self.model_arch}: {accepted}")
+        if self.calibrate and not self.held_out and self.folds is None:
+            reason = "a temperature is fitted on images held out of the training folder, never on those of a report"
+            raise UsageError(f"--calibrate needs --val_split, --fold or --folds: {reason}")
         if self.probe and self.pretrained == "none":
             raise UsageError("--probe needs a pretrained network, --pretrained is none")
         self._check_training(needs)

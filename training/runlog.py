@@ -29,7 +29,7 @@ from utils.files import lock, write_text
 
 MANY_EPOCHS = 1000  # above it a run is said to be long for its images
 # options that nobody compares runs by, beside those that cannot change a result
-_NOT_COMPARED = {"name", "print_frequency", "eval_frequency", "batch_size_eval"}
+_NOT_COMPARED = {"name", "print_frequency", "eval_frequency", "batch_size_eval", "select"}
 
 
 class RunLog:
@@ -183,7 +183,7 @@ class RunLog:
         shown = [name for name in named if name in method or (name in AFFECTING and name not in _NOT_COMPARED)]
         shown.sort(key=lambda name: name.endswith("_dir"))
         compared = {name: named[name] for name in shown if named[name] is not None}
-        self._visual.options(compared, ["val/best_acc", *map(metrics.tag, metrics.METRICS)])
+        self._visual.options(compared, ["val/best_acc", *metrics.tags()])
         if summary.teacher:
             self.line(f"last {summary.teacher['acc']:.2f} % by the teacher's weights")
         self.line(str(summary))

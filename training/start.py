@@ -6,9 +6,12 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
+
 from checkpoints import checkpoint
 from datasets.loader import Dataset
 from datasets.preprocess import ORIENTATIONS
+from evaluation.metrics import METRICS
 from training.identity import EARLIER, Identity
 from training.options import Options
 from training.runlog import NullLog, RunLog
@@ -51,6 +54,18 @@ def as_started(options: Options) -> Options:
     found = then.get("orientation") if isinstance(then, dict) else None
     known = isinstance(found, str) and found in ORIENTATIONS
     return options.oriented(found if known else EARLIER["orientation"])
+
+
+def check_select(options: Options, evaluation: Dataset) -> None:
+    """Refuse a metric to choose the best by that is not defined on the evaluation images.
+
+    Raises:
+        UsageError: naming the metric and what it needs.
+    """
+    all_right = np.eye(len(evaluation.class_names), dtype="float32")[evaluation.labels]
+    if METRICS[options.select].compute(all_right, evaluation.labels) is None:
+        root = evaluation.store.images.root
+        raise UsageError(f"--select {options.select}: the evaluation images in {root} are of one class; it needs two")
 
 
 def may_start(options: Options, log: RunLog | NullLog) -> None:

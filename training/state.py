@@ -38,6 +38,7 @@ def save(run: Run, path: Path, done: int, when_whole: Callable[[Path], None]) ->
 
 def _content(run: Run, done: int, pending: list[dict]) -> dict[str, Any]:
     options = {name: value for name, value in run.options.to_dict().items() if name != "method"}
+    calibrated = run.calibration is not None and run.calibration[0] == done  # not that of an earlier network
     return {
         "model": run.model.state_dict(),
         "optimizer": run.optimizer.state_dict(),
@@ -60,6 +61,7 @@ def _content(run: Run, done: int, pending: list[dict]) -> dict[str, Any]:
         "images": run.images,
         "versions": versions(),
         "machine": machine(),
+        **({"calibration": run.calibration[1]} if calibrated else {}),
     }
 
 
@@ -73,13 +75,15 @@ def restore(run: Run, path: Path) -> int:
     content = checkpoint.read(path)
     checkpoint.validate_run(content, path)
     _require_same(run, content, path)
+    checkpoint.validate_best(content, path, run.options.select)
     _warn_of_other_bits(content, path)
     checkpoint.load_exactly(run.model, content["model"], path)
     checkpoint.load_exactly(run.regularizer, content["regularizer"]["state"], f"{path}: the method's state")
     run.optimizer.set_state_dict(content["optimizer"], content["lr_scheduler"])
     run.optimizer.precision.set_state_dict(content["scaler"])
     metrics = content["metrics"]
-    run.best = {"step": metrics["best"]["step"], "acc": float(metrics["best"]["acc"])}
+    best = metrics["best"]  # before the first evaluation without the value of another metric than the accuracy
+    run.best = {"step": best["step"], **{k: float(best[k]) for k in ("acc", run.options.select) if k in best}}
     run.watch.resume(metrics["seconds"], metrics.get("lost_seconds") or 0.0)
     run.meter.resume(metrics["pending"])
     return content["iter"] + 1

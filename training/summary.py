@@ -20,7 +20,7 @@ class Summary:
     Attributes:
         run: the name of its files.
         last: updates and every metric of the last evaluation.
-        best: updates and accuracy of the best one.
+        best: updates and accuracy of the best one, and the metric that chose it.
         teacher: updates and every metric by the teacher's weights, at the end; None for a method without teacher.
         scored_on: folder and number of the evaluation images, and whether they were held out of the training folder.
         samples_sha256: of the list of training files.
@@ -64,6 +64,9 @@ class Summary:
         elif self.scored_on["folder"] == str(Path(self.options["train_dir"])):
             scored_on = "the images that it was trained on"
         best = f"best {self.best['acc']:.2f} % at step {self.best['step']}"
+        select = self.options["select"]
+        if select != "acc":
+            best += f" (by {select}, {self.best[select]:.4f})"
         done, asked = self.last["step"], self.options["max_iters"]
         if done < asked:
             best += f", stopped after {done} of {asked} updates (--patience {self.options['patience']})"
@@ -82,13 +85,16 @@ def summarize(run: Run, done: int, scores: Scores, teacher: Scores | None, evalu
         device: what the run computed on.
     """
     options = run.options
-    held_out = options.val_split is not None or not (options.fold or "0/").startswith("0/")
     return Summary(
         run=options.run,
         last={"step": done, **scores.values},
         best=run.best,
         teacher={"step": done, **teacher.values} if teacher else None,
-        scored_on={"folder": str(evaluation.store.images.root), "images": len(evaluation), "held_out": held_out},
+        scored_on={
+            "folder": str(evaluation.store.images.root),
+            "images": len(evaluation),
+            "held_out": options.held_out,
+        },
         samples_sha256=splits.listing(run.train)[1],
         images=run.images,
         skipped_images=run.skipped,

@@ -54,7 +54,22 @@ def changed(name, value):
     return whole
 
 
+CONFIDENCE, CORRECT = np.array([0.5, 0.75, 1], "float32"), np.array([False, True, True])
+CALIBRATION = {"temperature": 0.5, "confidence": CONFIDENCE, "correct": CORRECT}
+
 OF_THE_NETWORK = [
+    ("calibration", 0.5),
+    ("calibration", {"temperature": 0.5}),
+    ("calibration", {**CALIBRATION, "temperature": 0.0}),
+    ("calibration", {**CALIBRATION, "temperature": float("nan")}),
+    ("calibration", {**CALIBRATION, "temperature": "1"}),
+    ("calibration", {**CALIBRATION, "confidence": CONFIDENCE.astype("float64")}),
+    ("calibration", {**CALIBRATION, "confidence": CONFIDENCE[::-1]}),
+    ("calibration", {**CALIBRATION, "confidence": CONFIDENCE * 2}),
+    ("calibration", {**CALIBRATION, "confidence": CONFIDENCE * np.nan}),
+    ("calibration", {**CALIBRATION, "confidence": CONFIDENCE[:2]}),
+    ("calibration", {**CALIBRATION, "correct": [False, True, True]}),
+    ("calibration", {**CALIBRATION, "confidence": CONFIDENCE[:0], "correct": CORRECT[:0]}),
     ("arch", ["resnet8"]),
     ("arch", "resnet9"),
     ("classes", [1, 2]),
@@ -176,6 +191,8 @@ def test_entries_may_be_absent_where_older_checkpoints_have_none(name):
         ("metrics.pending", []),
         ("optimizer", {}),
         ("iter", 0),
+        ("calibration", None),
+        ("calibration", CALIBRATION),
         ("classes", None),
         ("classes", ("b", "a")),
         ("preprocess", {"image_size": 224}),

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import sklearn.metrics as judge
 import yaml
 from scipy.special import logsumexp, softmax
+from sklearn.calibration import calibration_curve
 
 import test as scoring_script
 from evaluation import metrics
@@ -17,7 +19,8 @@ from tests.toy_checkpoints import write_checkpoint
 from utils.errors import UsageError
 
 CLASSES = ["cat", "dog", "emu"]
-TODAY = ("acc", "acc5", "loss", "class_acc")
+SHOWN = ("acc", "acc5", "loss", "class_acc")
+TODAY = (*SHOWN, "f1", "weighted_f1", "precision", "auc", "kappa", "brier", "ece")
 
 
 def test_every_metric_of_given_logits():
@@ -28,7 +31,85 @@ def test_every_metric_of_given_logits():
     assert values["acc5"] == 100
     assert values["loss"] == pytest.approx(-np.log([0.6, 0.2, 0.7, 0.8]).mean(), rel=1e-6)
     assert values["class_acc"] == pytest.approx(100 * (2 / 3 + 1) / 2)
-    assert [metric.higher_is_better for metric in METRICS.values()] == [True, True, False, True]
+    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["loss", "brier", "ece"]
+    assert [name for name, metric in METRICS.items() if metric.shown] == [*SHOWN]
+
+
+def case(name):
+    """Return logits and labels: of 60 images and 7 classes, or of an edge case."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 7, 60)
+    logits = rng.normal(size=(60, 7)).astype("float32")
+    logits[np.arange(60), labels] += 1
+    if name == "class absent":
+        keep = (labels != 2) & (labels != 6)
+        return logits[keep], labels[keep]
+    if name == "one class":
+        return logits, np.full(60, 4)
+    if name == "two classes":
+        return logits[:, :2], labels % 2
+    if name == "one image":
+        return logits[:1], labels[:1]
+    if name == "ties":
+        return logits.round(), labels
+    if name == "all equal":
+        return np.zeros((60, 7), "float32"), labels
+    if name == "all right":
+        return 100 * np.eye(7, dtype="float32")[labels], labels
+    return logits, labels
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "class absent", "one class", "two classes", "one image", "ties", "all equal", "all right"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_metrics_against_scikit_learn(name):
+    logits, labels = case(name)
+    values = score(logits, labels).values
+    shares, predicted = softmax(logits.astype("float64"), axis=1), logits.argmax(axis=1)
+    here, width = np.unique(labels), logits.shape[1]
+    macro = {"labels": here, "average": "macro", "zero_division": 0}
+    assert values["class_acc"] == pytest.approx(100 * judge.balanced_accuracy_score(labels, predicted))
+    assert values["class_acc"] == pytest.approx(100 * judge.recall_score(labels, predicted, **macro))
+    assert values["f1"] == pytest.approx(100 * judge.f1_score(labels, predicted, **macro))
+    assert values["precision"] == pytest.approx(100 * judge.precision_score(labels, predicted, **macro))
+    weighted = judge.f1_score(labels, predicted, average="weighted", zero_division=0)
+    assert values["weighted_f1"] == pytest.approx(100 * weighted)
+    assert values["loss"] == pytest.approx(judge.log_loss(labels, shares, labels=range(width)), abs=1e-12)
+    one_hot = np.eye(width)[labels]
+    assert values["brier"] == pytest.approx(np.mean(np.sum((shares - one_hot) ** 2, axis=1)))
+    if len(here) > 1:
+        areas = [judge.roc_auc_score(labels == label, shares[:, label]) for label in here]
+        assert values["auc"] == pytest.approx(np.mean(areas))
+        assert values["kappa"] == pytest.approx(judge.cohen_kappa_score(labels, predicted), abs=1e-12)
+    else:
+        assert values["auc"] is None
+        assert values["kappa"] == (None if (predicted == labels).all() else 0)
+
+
+@pytest.mark.parametrize("name", ["plain", "two classes", "one image", "ties", "all equal", "all right"])
+def test_the_calibration_error_by_its_bins(name):
+    logits, labels = case(name)
+    sure, right = softmax(logits.astype("float64"), axis=1).max(axis=1), logits.argmax(axis=1) == labels
+    wanted = 0
+    for low in range(15):
+        inside = (sure > low / 15) & (sure <= (low + 1) / 15)
+        if inside.any():
+            wanted += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
+    assert metrics.calibration_error(logits, labels) == pytest.approx(100 * wanted, abs=1e-9)
+    shares, said = calibration_curve(right, sure, n_bins=metrics.BINS)
+    counts = np.histogram(sure - 1e-9, np.linspace(0, 1, 16))[0]
+    counts = counts[counts > 0] / len(labels)
+    assert 100 * (counts * abs(shares - said)).sum() == pytest.approx(100 * wanted, abs=1e-9)
+
+
+def test_of_which_kind_a_value_is_better():
+    assert metrics.is_better("f1", 2.0, 1.0)
+    assert not metrics.is_better("f1", 1.0, 1.0)
+    assert metrics.is_better("ece", 1.0, 2.0)
+    assert not metrics.is_better("loss", 2.0, 1.0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -45,7 +126,7 @@ def test_of_equal_logits_the_first_class_is_higher():
     assert hits.tolist() == [True, False, False]
 
 
-def test_the_line_names_every_metric():
+def test_the_line_names_the_metrics_for_a_person():
     scores = score(np.zeros((12, 2), "float32"), np.repeat([0, 1], 6))
     assert str(scores) == "top-1 50.00 % (6/12)  top-5 100.00 %  loss 0.6931  mean per class 50.00 %"
     assert (scores.acc1, scores.correct, scores.count) == (50, 6, 12)
@@ -97,7 +178,7 @@ def test_a_new_metric_is_a_measure_of_recipes(toy, tmp_path):
 
 
 def test_a_new_metric_has_a_column_and_a_curve(toy):
-    assert metrics.columns() == ["val_loss", "val_acc", "val_acc5", "val_class_acc", "val_positive"]
+    assert metrics.columns() == ["val_loss", *(f"val_{name}" for name in TODAY if name != "loss"), "val_positive"]
     values = dict.fromkeys(METRICS, 1.0)
     assert sorted(metrics.table_cells(values)) == sorted(metrics.columns())
     assert [*metrics.curve_points(values)] == ["val_acc", "val/acc5", "val_loss", "val/class_acc", "val/positive"]
