@@ -47,8 +47,6 @@ def opened(source: str | os.PathLike | IO[bytes], name: object = None) -> Iterat
         if not hasattr(source, "read"):
             _check_kind(os.stat(source).st_mode)
         with Image.open(source, formats=_formats()) as image:
-            if min(image.size) < 1:
-                raise ValueError("an image without pixels")
             yield image
     except Exception as error:
         raise DataError(f"cannot read the image {name or source}: {_reason(error)}") from None

@@ -363,13 +363,19 @@ def test_compression_in_compression_is_no_archive(tmp_path):
         prepare(official.cub(), [path], tmp_path / "out")
 
 
+@pytest.mark.parametrize("whole", [0, 1])
 @pytest.mark.parametrize("error", [ValueError, OverflowError, KeyError, AttributeError, RecursionError, TypeError])
-def test_whatever_tarfile_raises_is_damage(error, tmp_path, monkeypatch):
+def test_whatever_tarfile_raises_is_damage(error, whole, tmp_path, monkeypatch):
+    """At the first member, which is read when the archive is opened, or at a later one."""
     path = tmp_path / "a.tar"
     path.write_bytes(FIRST + END)
+    read, members = tarfile.TarFile.next, []
 
-    def fail(_):
-        raise error("x")
+    def fail(tar):
+        if len(members) == whole:
+            raise error("x")
+        members.append(read(tar))
+        return members[-1]
 
     monkeypatch.setattr(tarfile.TarFile, "next", fail)
     with pytest.raises(DataError, match="a.tar is damaged or truncated"):
