@@ -78,7 +78,7 @@ def test_the_checkpoint_has_the_promised_entries(finished):
     assert content["classes"] == ["cat", "dog", "emu"]
     assert content["regularizer"]["name"] == "smile"
     assert content["source"]["classes"] == 5
-    assert content["preprocess"] == Preprocess(32, 37, False).to_dict()
+    assert content["preprocess"] == Preprocess(32, 37, False, orientation="exif").to_dict()
     assert all(name.endswith("/velocity_0") for name in content["optimizer"])
     assert "fc.weight/velocity_0" in content["optimizer"]
 
