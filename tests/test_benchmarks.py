@@ -12,13 +12,13 @@ from PIL import Image
 from benchmarks import cpu_path, in_turns, memory, peers, ranks, scaling, steps, workload, write_photographs
 from benchmarks import input as chains
 from regularizers import REGULARIZERS
-from tests.scripts import run
+from tests.scripts import call, run
 from utils.errors import Failure, UsageError
 
 
-def measured(line, cwd):
-    """Run a benchmark; return what it prints and what it writes."""
-    done = run(*line.split(), "--json", "out.json", cwd=cwd)
+def measured(line, cwd, start=call):
+    """Start a benchmark; return what it prints and what it writes."""
+    done = start(*line.split(), "--json", "out.json", cwd=cwd)
     assert done.returncode == 0, done.stderr
     content = json.loads((cwd / "out.json").read_text())
     assert content["cores"] == os.cpu_count()
@@ -29,7 +29,7 @@ def measured(line, cwd):
 
 def test_steps_measures_every_method(tmp_path):
     size = "--model_arch resnet8 --image_size 32 --batch_size 4 --classes 3"
-    printed, content = measured(f"benchmarks/steps.py {size} --repeats 2 --attention", tmp_path)
+    printed, content = measured(f"benchmarks/steps.py {size} --repeats 2 --attention", tmp_path, run)
     lines = [line.split() for line in printed.splitlines()]
     assert lines[0] == ["method", "ms", "x", "L2", "x", "floor", "at", "most"]
     names = [*REGULARIZERS, "eval forward"]
