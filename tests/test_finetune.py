@@ -173,14 +173,16 @@ def test_options_of_the_data_path(work):
     assert "/6)" in done.stdout
 
 
+@pytest.fixture(scope="module")
 def broken(work):
-    """Make the folders that bad options point to."""
+    """The same folder with what bad options point to."""
     write_folder(work / "other", ("cat", "dog", "fox"), count=1)
     (write_folder(work / "hole", count=1) / "dog" / "000.png").unlink()
-    (work / "empty").mkdir(exist_ok=True)
+    (work / "empty").mkdir()
     (write_folder(work / "unreadable", count=2) / "emu" / "001.png").write_bytes(b"\x89PNG broken")
     paddle.save(vision.resnet18(num_classes=7).state_dict(), str(work / "resnet18.pdparams"))
     (work / "torn.pdparams").write_bytes((work / "source.pdparams").read_bytes()[:999])
+    return work
 
 
 BAD = [
@@ -204,10 +206,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("flags", "code", "words"), BAD, ids=[row[0] for row in BAD])
-def test_bad_input_is_one_line_with_the_culprit(work, flags, code, words):
-    broken(work)
+def test_bad_input_is_one_line_with_the_culprit(broken, flags, code, words):
     base = ["--pretrained", "source.pdparams", "--regularizer", "l2", "--name", f"bad{abs(hash(flags))}"]
-    done = call("finetune.py", *tiny(*base, *flags.split()), cwd=work)
+    done = call("finetune.py", *tiny(*base, *flags.split()), cwd=broken)
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.startswith("WARNING")]
     assert len(lines) == 1, done.stderr
