@@ -10,6 +10,10 @@ from utils import startup
 
 startup.configure()
 
+import pytest
+
+from evaluation import curves
+
 
 def pytest_collection_modifyitems(config, items):
     """Give each worker, which takes an equal piece of the list, its share of the slow tests and these first."""
@@ -29,3 +33,9 @@ def pytest_collection_finish():
     """Spare what is imported by now the garbage collector's visits, several for each figure that a run draws."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Leave out the picture of a run's curves, most of the time of a short run, where nobody looks at it."""
+    monkeypatch.setattr(curves, "draw", lambda *_: None)

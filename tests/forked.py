@@ -23,6 +23,7 @@ import visualdl  # noqa: F401
 
 import reproduce
 from reproduction import scheduler
+from tests.interrupted import draw_nothing
 from utils import errors
 
 
@@ -75,5 +76,6 @@ class _Subprocess:
 
 
 if __name__ == "__main__":
+    draw_nothing()
     scheduler.subprocess = _Subprocess
     errors.run(reproduce.main)

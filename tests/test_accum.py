@@ -10,7 +10,6 @@ import finetune
 import models
 from checkpoints import pdparams
 from datasets.batch import Batch
-from evaluation import curves
 from models import build
 from models.network import Architecture
 from tests.interrupted import crashing
@@ -25,10 +24,9 @@ from utils.errors import UsageError
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
+def work(tmp_path, monkeypatch, no_curves):
     """A folder with data and a source, where resnet8 has no batch normalisation."""
     monkeypatch.setitem(models.ARCHITECTURES, "resnet8", Architecture(Plain, {}))
-    monkeypatch.setattr(curves, "draw", lambda *_: None)  # after every update; two thirds of the time
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "dataset" / "train", count=8)
     write_folder(tmp_path / "dataset" / "test", count=3, seed=1)

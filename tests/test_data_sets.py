@@ -15,6 +15,7 @@ from tests.datasets import official
 from tests.pictures import write_folder
 from tests.scripts import call, tiny
 
+pytestmark = pytest.mark.usefixtures("no_curves")
 SCRATCH = ("--regularizer", "l2", "--pretrained", "none")
 
 

@@ -19,6 +19,7 @@ from tests.pictures import picture, write_folder, write_odd_folder
 from tests.scripts import ROOT, call, command, run, tiny
 from training.table import read_rows
 
+pytestmark = pytest.mark.usefixtures("no_curves")  # but for processes of their own
 SMILE = ("--regularizer", "smile", "--clean_tail", 2)
 
 
