@@ -116,7 +116,7 @@ def flags_of(name, side):
     own = regularizers.arguments(name)
     method = [word for key, value in SHORT.items() if key in own for word in (f"--{key}", value)]
     places = ["--save", f"{side}/output", "--log_dir", f"{side}/curves", "--cache_dir", f"{side}/cache"]
-    often = ["--max_iters", STEPS, "--print_frequency", 1, "--eval_frequency", 20, "--save_frequency", 5]
+    often = ["--max_iters", STEPS, "--print_frequency", 1, "--eval_frequency", 10, "--save_frequency", 5]
     return tiny("--regularizer", name, *method, *often, "--pretrained", "source.pdparams", *places, "--resume", "auto")
 
 
@@ -227,7 +227,7 @@ def on_small_disks(folder, sizes, *flags):
 def test_a_small_disk_ends_in_one_line(work, place):
     flags = tiny("--regularizer", "delta", "--pretrained", "source.pdparams", "--keep_aspect", "--save_frequency", 1)
     found = on_small_disks(work, [4, 40, 160, 400, 900, 1400], *flags, "--overwrite", f"--{place}", "small")
-    assert {code for code, _, _ in found.values()} == {0, 5}
+    assert found["4"][0] == 5
     for size, (code, _, said) in found.items():
         lines = said.splitlines()
         assert code in (0, 5), (size, said)
@@ -241,7 +241,8 @@ def test_a_small_disk_ends_in_one_line(work, place):
 
 @pytest.mark.skipif(not mounts(), reason="needs the right to mount a small file system")
 def test_curves_that_find_no_room_stop_no_run(work):
-    flags = tiny(*L2, "--print_frequency", 1, "--max_iters", 60, "--log_dir", "small", "--overwrite")
+    often = ("--print_frequency", 1, "--max_iters", 60, "--eval_frequency", 60)
+    flags = tiny(*L2, *often, "--log_dir", "small", "--overwrite")
     for size, (code, printed, said) in on_small_disks(work, [4, 8, 12], *flags).items():
         assert code == 0, (size, said)
         assert printed.count("No space left on device") == 1, size  # VisualDL says it itself
