@@ -1,7 +1,8 @@
 """A disk that fails, or a process that dies, at a chosen change of a file.
 
-python -m tests.faults AT FOLDER RUNS: finetune.py's main for each list of flags in the JSON file RUNS, in this one
-process, which is killed at change number AT below FOLDER (0: never).
+python -m tests.faults {whole,kill,fill} FOLDER FILE reads a JSON file, calls finetune.py's main and prints JSON:
+whole makes each run of the file in this one process; kill makes each in a process of its own, which is killed at a
+change below FOLDER or after a step; fill makes each with FOLDER on a disk of so many KiB.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from utils import startup
@@ -20,6 +24,7 @@ from utils import startup
 startup.configure()
 
 import finetune
+from tests.scripts import call
 
 
 class Changes:
@@ -95,11 +100,71 @@ def die(_name) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(at: str, folder: str, runs: str) -> None:
-    """Run each list of flags; die at change `at`."""
-    with Changes(folder, int(at), die) if int(at) else contextlib.nullcontext():
-        for flags in json.loads(Path(runs).read_text()):
-            finetune.main(flags)
+def whole(_folder: str, runs: list[list[str]]) -> list[str]:
+    """Make each run, a list of flags, to its end; return what was said on stderr."""
+    for flags in runs:
+        done = call("finetune.py", *flags, cwd=".")
+        if done.returncode or done.stderr:
+            return [done.stderr]
+    return []
+
+
+def kill(folder: str, runs: list[dict]) -> dict[str, list[str] | list[int]]:
+    """Make each run in a process of its own, one after the other, and kill it.
+
+    Args:
+        folder: where changes are counted.
+        runs: "flags"; and "change", the number of the change before which the process dies, or "steps", after so many
+            of which it is killed, and "pause", the seconds from the last of them to the kill.
+
+    Returns:
+        The codes with which they ended, and the names of the files that were found half written.
+    """
+    codes, half = [], set()
+    for run in runs:
+        reading, writing = os.pipe()
+        child = os.fork()  # of a process that has computed nothing: two seconds less than a new one
+        if not child:
+            try:
+                os.dup2(writing, 1)
+                os.close(reading)
+                os.close(writing)
+                with Changes(folder, run["change"], die) if "change" in run else contextlib.nullcontext():
+                    finetune.main(run["flags"])
+            finally:
+                os._exit(1)
+        os.close(writing)
+        left = run.get("steps", 0)
+        with open(reading) as lines:
+            for line in lines:
+                left -= line.startswith("step") and "evaluation" not in line
+                if left == 0 and "steps" in run:
+                    time.sleep(run["pause"])
+                    os.kill(child, signal.SIGKILL)
+                    break
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        half.update(path.name for path in Path(folder).rglob("*.tmp"))
+    return {"codes": codes, "half": sorted(half)}
+
+
+def fill(folder: str, runs: dict[str, list[str]]) -> dict[str, list]:
+    """Make a run on a disk of each size; return its exit code and what it said, and keep what it leaves as left_SIZE.
+
+    The process must have a mount namespace of its own.
+    """
+    outcomes = {}
+    for size, flags in runs.items():
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "none", folder], check=True)
+        done = call("finetune.py", *flags, cwd=".")
+        shutil.copytree(folder, f"left_{size}")
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        outcomes[size] = [done.returncode, done.stdout, done.stderr]
+    return outcomes
+
+
+def main(work: str, folder: str, file: str) -> None:
+    """Do `work` and print its result as JSON."""
+    print(json.dumps({"whole": whole, "kill": kill, "fill": fill}[work](folder, json.loads(Path(file).read_text()))))
 
 
 if __name__ == "__main__":

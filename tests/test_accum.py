@@ -24,7 +24,7 @@ from utils.errors import UsageError
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
+def work(tmp_path, monkeypatch, no_curves):
     """A folder with data and a source, where resnet8 has no batch normalisation."""
     monkeypatch.setitem(models.ARCHITECTURES, "resnet8", Architecture(Plain, {}))
     monkeypatch.chdir(tmp_path)

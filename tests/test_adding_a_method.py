@@ -85,7 +85,7 @@ def test_no_method_has_its_flags(method):
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
+def work(tmp_path, monkeypatch, no_curves):
     """A folder with data and a source network of five classes."""
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "dataset" / "train", count=5)

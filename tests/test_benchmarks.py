@@ -12,13 +12,13 @@ from PIL import Image
 from benchmarks import cpu_path, in_turns, memory, peers, ranks, scaling, steps, workload, write_photographs
 from benchmarks import input as chains
 from regularizers import REGULARIZERS
-from tests.scripts import run
+from tests.scripts import call, run
 from utils.errors import Failure, UsageError
 
 
-def measured(line, cwd):
-    """Run a benchmark; return what it prints and what it writes."""
-    done = run(*line.split(), "--json", "out.json", cwd=cwd)
+def measured(line, cwd, start=run):
+    """Start a benchmark; return what it prints and what it writes."""
+    done = start(*line.split(), "--json", "out.json", cwd=cwd)
     assert done.returncode == 0, done.stderr
     content = json.loads((cwd / "out.json").read_text())
     assert content["cores"] == os.cpu_count()
@@ -71,7 +71,7 @@ def test_input_refuses_a_size_that_is_none(size):
 
 
 def test_memory_reads_a_run_ten_times(tmp_path):
-    printed, content = measured("benchmarks/memory.py --steps 10 --images 8", tmp_path)
+    printed, content = measured("benchmarks/memory.py --steps 10 --images 8", tmp_path, call)
     assert list(content["kilobytes"]) == [str(step) for step in range(1, 11)]
     assert all(reading["VmRSS"] >= reading["RssAnon"] + reading["RssFile"] for reading in content["kilobytes"].values())
     assert content["cache_bytes"] == 8 * 37 * 37 * 3
@@ -104,7 +104,7 @@ def test_a_run_that_fails_is_a_failure(tmp_path):
 @pytest.mark.slow
 def test_ranks_measures_one_process_and_two(tmp_path):
     size = "--model_arch resnet8 --image_size 32 --batch_size 8 --images 16"
-    printed, content = measured(f"benchmarks/ranks.py {size} --steps 2 --repeats 1", tmp_path)
+    printed, content = measured(f"benchmarks/ranks.py {size} --steps 2 --repeats 1", tmp_path, call)
     lines = [line.split() for line in printed.splitlines()]
     assert lines[0] == ["run", "images/s", "x", "1", "process", "at", "least"]
     assert [line[:2] for line in lines[1:3]] == [["1", "process"], ["2", "ranks"]]
@@ -217,7 +217,7 @@ def test_the_two_paths_of_the_processor_are_compared(capsys, monkeypatch):
 
 
 def test_scaling_measures_every_size_in_its_own_process(tmp_path):
-    printed, content = measured("benchmarks/scaling.py --images 12 --classes 3 20", tmp_path)
+    printed, content = measured("benchmarks/scaling.py --images 12 --classes 3 20", tmp_path, call)
     (row,) = content["measured"]  # 12 images have no 20 classes
     assert (row["images"], row["classes"]) == (12, 3)
     assert all(row[phase] > 0 for phase in (*scaling.PHASES, "MB"))

@@ -13,13 +13,14 @@ from datasets.subsets import pick_classes
 from models import build
 from tests.datasets import official
 from tests.pictures import write_folder
-from tests.scripts import run, tiny
+from tests.scripts import call, tiny
 
+pytestmark = pytest.mark.usefixtures("no_curves")
 SCRATCH = ("--regularizer", "l2", "--pretrained", "none")
 
 
 def succeed(script, *arguments, cwd):
-    done = run(script, *arguments, cwd=cwd)
+    done = call(script, *arguments, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

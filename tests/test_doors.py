@@ -22,7 +22,7 @@ from tests.scripts import tiny
 
 
 @pytest.fixture(autouse=True)
-def work(tmp_path, monkeypatch):
+def work(tmp_path, monkeypatch, no_curves):
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "dataset" / "train")
     write_folder(tmp_path / "dataset" / "test", count=2, seed=1)

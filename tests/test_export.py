@@ -19,7 +19,7 @@ from evaluation.export import comparison_images, description
 from models import build
 from tests.models.random_weights import random_weights
 from tests.pictures import picture, sideways, write_folder
-from tests.scripts import ROOT, run
+from tests.scripts import ROOT, call, run
 from tests.toy_checkpoints import write_checkpoint
 from utils.errors import DataError, UsageError, WeightsError
 
@@ -44,7 +44,7 @@ def exported(tmp_path_factory):
 
 def labels(folder):
     """Return class and probability of each photograph as `predict.py` has them."""
-    done = run("predict.py", "--ckpts", "net.pdparams", "photos", "--top_k", 1, "--gpu", -1, cwd=folder)
+    done = call("predict.py", "--ckpts", "net.pdparams", "photos", "--top_k", 1, "--gpu", -1, cwd=folder)
     assert done.returncode == 0, done.stderr
     return [line.split(",") for line in done.stdout.splitlines()[1:]]
 

@@ -21,7 +21,7 @@ from reproduction.runs import Run
 from reproduction.scheduler import in_use
 from tests.datasets import official
 from tests.pictures import write_folder
-from tests.scripts import ROOT, command, run
+from tests.scripts import ROOT, call, command, forked, run
 from utils import errors
 
 RECIPE = """
@@ -148,7 +148,7 @@ def results(out):
 
 @pytest.mark.slow
 def test_a_failed_cell_is_reported_and_the_rest_goes_on(work):
-    done = run("reproduce.py", "pets.yaml", "--gpus", "-1,-1", cwd=work)
+    done = forked("pets.yaml", "--gpus", "-1,-1", cwd=work)
     assert done.returncode == 1, done.stderr
     assert "\r" not in done.stderr
     assert "no folder dataset/food/train" in done.stderr
@@ -171,7 +171,7 @@ def test_a_failed_cell_is_reported_and_the_rest_goes_on(work):
     assert "| boom |  |  |" in (out / "table.md").read_text()
 
     before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*.json")}
-    again = run(
+    again = call(
         "reproduce.py", "pets.yaml", "--only", "dataset=pets", "method=l2,smile", "--drop_checkpoints", cwd=work
     )
     assert again.returncode == 0, again.stderr
@@ -180,13 +180,13 @@ def test_a_failed_cell_is_reported_and_the_rest_goes_on(work):
 
     (out / "table.md").unlink()
     (out / "table.png").unlink()
-    report = run("reproduce.py", "pets.yaml", "--report", cwd=work)
+    report = call("reproduce.py", "pets.yaml", "--report", cwd=work)
     assert report.returncode == 0
     assert report.stdout.strip() == (out / "table.md").read_text().strip()
     assert (out / "table.png").stat().st_size > 0
 
     os.rename(work / "dataset", work / "elsewhere")
-    moved = run("reproduce.py", "pets.yaml", "--data_root", "elsewhere", "--only", "method=l2", cwd=work)
+    moved = call("reproduce.py", "pets.yaml", "--data_root", "elsewhere", "--only", "method=l2", cwd=work)
     assert moved.returncode == 2
     assert "was trained on dataset/pets/train, asked for is elsewhere/pets/train" in moved.stderr
 
@@ -217,7 +217,7 @@ def test_killed_and_started_again_it_ends_in_the_same_results(work):
     shorter = RECIPE.replace("train: {images: train, il: true}, ", "").replace("train.il.softmax.squared", "test.loss")
     (work / "pets.yaml").write_text(shorter)
     flags = ("pets.yaml", "--only", "dataset=pets", "method=smile", "--gpus", "-1")
-    whole = run("reproduce.py", *flags, "--out", "whole", cwd=work)
+    whole = forked(*flags, "--out", "whole", cwd=work)
     assert whole.returncode == 0, whole.stderr
     assert start_and_stop(work, "half", signal.SIGKILL) == -signal.SIGKILL
     assert start_and_stop(work, "half", signal.SIGTERM) == 128 + signal.SIGTERM
@@ -271,7 +271,7 @@ def test_recipes_of_the_paper_run_on_miniatures_of_the_official_archives(name, o
     if name == "table3":
         del recipe["options"]["model_arch"]
     (work / f"{name}.yaml").write_text(yaml.dump(recipe))
-    done = run("reproduce.py", f"{name}.yaml", "--only", *only.split(), "--gpus", "-1,-1", cwd=work, timeout=1800)
+    done = forked(f"{name}.yaml", "--only", *only.split(), "--gpus", "-1,-1", cwd=work, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     out = work / "reproduced" / name
     found = results(out)

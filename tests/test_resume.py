@@ -33,14 +33,14 @@ def flat(content, path=""):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(2))
 def test_a_crashed_run_resumes_to_the_same_bits(tmp_path, part):
     write_folder(tmp_path / "dataset" / "train", count=8)
     write_folder(tmp_path / "dataset" / "test", count=2, seed=1)
     paddle.seed(0)
     paddle.save(build("resnet8", 5).state_dict(), str(tmp_path / "source.pdparams"))
-    names = NAMES[part::4]
-    for mode in ("whole", "crash", "resume"):
+    names = NAMES[part::2]
+    for mode in ("whole", "resume"):
         in_one_process(mode, tmp_path, names)
     for name in names:
         whole, half = (
@@ -49,6 +49,7 @@ def test_a_crashed_run_resumes_to_the_same_bits(tmp_path, part):
         ends = ("model/", "optimizer/", "regularizer/state/", "iter", "lr_scheduler/")
         compared = [key for key in whole if key[1:].startswith(ends)]
         assert whole.keys() == half.keys()
+        assert len(compared) > 40
         assert [key for key in compared if not np.array_equal(whole[key], half[key])] == [], name
         tables = [(tmp_path / side / f"dataset_{name}.csv").read_text() for side in ("whole", "half")]
         assert tables[0] == tables[1], name

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -121,34 +120,28 @@ def flags_of(name, side):
     return tiny("--regularizer", name, *method, *often, "--pretrained", "source.pdparams", *places, "--resume", "auto")
 
 
-def start(folder, at, side, names):
-    """Start a process that trains `names` one after the other, and dies at change number `at`."""
-    (folder / "runs.json").write_text(json.dumps([flags_of(name, side) for name in names]))
-    command = [sys.executable, "-m", "tests.faults", str(at), str(folder / side), "runs.json"]
+def drive(*command, cwd):
+    """Run tests.faults and return the JSON that it prints; nothing may be said on stderr."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, cwd=folder, env=environment, **pipes)
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=1800)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def killed_after_a_step(folder, name, rng, _first):
-    """Kill a run from outside, up to a twentieth of a second after one of its next steps."""
-    process = start(folder, 0, "killed", [name])
-    left = int(rng.integers(1, 9))
-    for line in process.stdout:
-        left -= line.startswith("step") and "evaluation" not in line
-        if not left:
-            break
-    time.sleep(rng.uniform(0, 0.05))
-    process.kill()
-    process.communicate()
-    return process.returncode
+def faults(folder, work, side, runs):
+    """Let tests.faults do `work` with `runs` in the folder `folder`."""
+    (folder / "runs.json").write_text(json.dumps(runs))
+    return drive(sys.executable, "-m", "tests.faults", work, side, "runs.json", cwd=folder)
 
 
-def killed_at_a_change(folder, name, rng, first):
-    """Let a run kill itself just before it opens, writes, flushes or renames a file; the first decodes before."""
-    process = start(folder, int(rng.integers(1, 120 if first else 50)), "killed", [name])
-    process.communicate(timeout=120)
-    return process.returncode
+def ending(number, rng, first):
+    """Return how a run is killed: as it opens, writes, flushes or renames a file, or soon after one of its next steps.
+
+    The first run of a method decodes the images before its first step.
+    """
+    if number % 2:
+        return {"steps": int(rng.integers(1, 9)), "pause": rng.uniform(0, 0.05)}
+    return {"change": int(rng.integers(1, 120 if first else 50))}
 
 
 def curves(folder, name):
@@ -158,16 +151,16 @@ def curves(folder, name):
 
 def test_killed_runs_lose_nothing(work):
     rng = np.random.default_rng(0)
-    names, half_written = list(regularizers.REGULARIZERS), set()
-    for kill in range(KILLS):
-        way = (killed_at_a_change, killed_after_a_step)[kill % 2]
-        assert way(work, names[kill % len(names)], rng, kill < len(names)) == -signal.SIGKILL, kill
-        half_written.update((work / "killed").rglob("*.tmp"))
-    assert half_written
+    names = list(regularizers.REGULARIZERS)
+    kills = [
+        {"flags": flags_of(names[kill % len(names)], "killed"), **ending(kill, rng, kill < len(names))}
+        for kill in range(KILLS)
+    ]
+    found = faults(work, "kill", "killed", kills)
+    assert found["codes"] == [-signal.SIGKILL] * KILLS
+    assert found["half"]
     for side in ("killed", "whole"):
-        process = start(work, 0, side, names)
-        assert process.communicate(timeout=600)[1] == ""
-        assert process.returncode == 0
+        assert faults(work, "whole", side, [flags_of(name, side) for name in names]) == []
     assert [str(path) for path in (work / "killed").rglob("*.tmp")] == []
     files = [sorted(path.name for path in (work / side).rglob("*")) for side in ("killed", "whole")]
     assert files[0] == files[1]
@@ -213,16 +206,6 @@ def test_a_disk_that_fails_at_any_change_leaves_the_old_or_the_new(work, capsys,
     assert stopped * stride > 40
 
 
-def in_small_file_system(folder, size, *arguments):
-    """Run finetune.py with `./small` on a disk of `size` KiB, and keep what it leaves there as `left`."""
-    script = (
-        f'mount -t tmpfs -o size={size}k none small && {{ {sys.executable} {ROOT}/finetune.py "$@"; code=$?; '
-        "cp -r small left; exit $code; }"
-    )
-    command = ["unshare", "--mount", "sh", "-c", script, "sh", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
-
-
 def mounts():
     try:
         probe = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /mnt"]
@@ -231,30 +214,38 @@ def mounts():
         return False
 
 
+def on_small_disks(folder, sizes, *flags):
+    """Run finetune.py with `./small` on a disk of so many KiB: for each size the exit code, the output, the errors."""
+    (folder / "small").mkdir()
+    (folder / "sizes.json").write_text(json.dumps(dict.fromkeys(sizes, flags)))
+    command = ["unshare", "--mount", sys.executable, "-m", "tests.faults", "fill", "small", "sizes.json"]
+    return drive(*command, cwd=folder)
+
+
 @pytest.mark.skipif(not mounts(), reason="needs the right to mount a small file system")
-@pytest.mark.parametrize("size", [4, 40, 160, 400, 900, 1400])
 @pytest.mark.parametrize("place", ["save", "cache_dir"])
-def test_a_small_disk_ends_in_one_line(work, place, size):
-    (work / "small").mkdir()
+def test_a_small_disk_ends_in_one_line(work, place):
     flags = tiny("--regularizer", "delta", "--pretrained", "source.pdparams", "--keep_aspect", "--save_frequency", 1)
-    done = in_small_file_system(work, size, *flags, f"--{place}", "small")
-    assert done.returncode in (0, 5), done.stderr
-    lines = done.stderr.splitlines()
-    assert len(lines) == (done.returncode != 0), done.stderr
-    if done.returncode:
-        assert lines[0].startswith("error: cannot ")
-        assert "No space left" in lines[0] or "requested and" in lines[0]
-    if place == "save":
-        assert_whole_files(work / "left")
+    found = on_small_disks(work, [4, 40, 160, 400, 900, 1400], *flags, "--overwrite", f"--{place}", "small")
+    assert found["4"][0] == 5
+    for size, (code, _, said) in found.items():
+        lines = said.splitlines()
+        assert code in (0, 5), (size, said)
+        assert len(lines) == (code != 0), (size, said)
+        if code:
+            assert lines[0].startswith("error: cannot "), size
+            assert "No space left" in lines[0] or "requested and" in lines[0], size
+        if place == "save":
+            assert_whole_files(work / f"left_{size}")
 
 
 @pytest.mark.skipif(not mounts(), reason="needs the right to mount a small file system")
-@pytest.mark.parametrize("size", [4, 8, 12])
-def test_curves_that_find_no_room_stop_no_run(work, size):
-    (work / "small").mkdir()
-    done = in_small_file_system(work, size, *tiny(*L2, "--print_frequency", 1, "--max_iters", 60, "--log_dir", "small"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("No space left on device") == 1  # VisualDL says it itself
+def test_curves_that_find_no_room_stop_no_run(work):
+    often = ("--print_frequency", 1, "--max_iters", 60, "--eval_frequency", 60)
+    flags = tiny(*L2, *often, "--log_dir", "small", "--overwrite")
+    for size, (code, printed, said) in on_small_disks(work, [4, 8, 12], *flags).items():
+        assert code == 0, (size, said)
+        assert printed.count("No space left on device") == 1, size  # VisualDL says it itself
 
 
 @pytest.mark.parametrize("flag", ["--save", "--cache_dir"])
@@ -433,8 +424,7 @@ def test_hostile_files_are_refused(work, capsys, way):
         assert not list(work.rglob("executed")), name
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", ["os.system", "eval", "nested pickle"])
+@pytest.mark.parametrize("way, name", list(zip(WAYS, ("os.system", "eval", "nested pickle"))))
 def test_hostile_files_are_refused_by_the_scripts(work, way, name):
     file = work / ("output/dataset_l2_Last.pdparams" if way == "--resume" else "file.pdparams")
     file.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The scoring script as a person uses it: in a process of its own, on generated folders."""
+"""The scoring script as a person uses it, on generated folders."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from evaluation import comparison
 from evaluation.interpolation import TITLES
 from evaluation.metrics import METRICS
 from tests.pictures import write_folder
-from tests.scripts import run, tiny
+from tests.scripts import call, run, tiny
 from tests.toy_checkpoints import write_checkpoint
 from utils.errors import UsageError
 
@@ -31,7 +31,7 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     write_folder(folder / "dataset" / "train", count=5)
     write_folder(folder / "dataset" / "test", count=7, seed=1)
-    done = run("finetune.py", *tiny("--regularizer", "l2", "--pretrained", "none", "--name", "pets"), cwd=folder)
+    done = call("finetune.py", *tiny("--regularizer", "l2", "--pretrained", "none", "--name", "pets"), cwd=folder)
     assert done.returncode == 0, done.stderr
     (folder / "log.txt").write_text(done.stdout)
     write_reference(folder / "reference.pdparams")
@@ -66,9 +66,9 @@ def write_reference(path):
     paddle.save({"model": network.state_dict(), **state}, str(path))
 
 
-def score(work, *flags, **options):
-    """Run the script on the CPU."""
-    return run("test.py", *flags, "--gpu", -1, cwd=work, **options)
+def score(work, *flags):
+    """Call the script on the CPU."""
+    return call("test.py", *flags, "--gpu", -1, cwd=work)
 
 
 def read(path):
@@ -251,7 +251,7 @@ BAD = [
 
 @pytest.mark.parametrize(("flags", "code", "words"), BAD, ids=[row[0] for row in BAD])
 def test_bad_input_is_one_line_with_the_culprit(work, flags, code, words):
-    done = score(work, *flags.split(), timeout=60)
+    done = score(work, *flags.split())
     assert done.returncode == code, done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: ")
@@ -261,10 +261,11 @@ def test_bad_input_is_one_line_with_the_culprit(work, flags, code, words):
 
 
 def test_a_torn_checkpoint_after_a_good_one_leaves_no_half_result(work):
-    done = score(work, *OURS.split(), "torn.pdparams", "--json", "half.json")
+    done = run("test.py", *OURS.split(), "torn.pdparams", "--json", "half.json", "--gpu", -1, cwd=work)
     assert done.returncode == 4
     assert done.stdout.startswith("output/pets_l2_Last.pdparams: top-1 ")
     assert done.stderr.startswith("error: torn.pdparams")
+    assert done.stderr.count("\n") == 1
     assert not (work / "half.json").exists()
 
 

@@ -1,6 +1,6 @@
 """Run finetune.py's main for several methods in this process, one rank of a run or the whole of it.
 
-python -m tests.together {plain,resnet8} FOLDER SOURCE NAME...
+python -m tests.together {plain,resnet8} FOLDER SOURCE NAME... [and {plain,resnet8} FOLDER SOURCE NAME...]
 
 "plain" has no batch normalisation, so several ranks must compute what one process does. Each rank leaves a digest of
 the network and of the method's state beside the run's files.
@@ -26,8 +26,11 @@ import models
 import regularizers
 from models.network import Architecture
 from models.outputs import Outputs
+from tests.interrupted import draw_nothing
 from tests.scripts import tiny
+from training.step import train_step
 
+RESNET8 = models.ARCHITECTURES["resnet8"]
 SHORT = {
     "alpha": 0.0,  # mixing pairs each rank's images otherwise than one process would
     "clean_tail": 2,
@@ -67,7 +70,7 @@ def digest(*layers) -> str:
     return value.hexdigest()
 
 
-def noting(train_step, base, model, regularizer, optimizer, *more):
+def noting(base, model, regularizer, optimizer, *more):
     """Make an update and write the digest of what it led to into a file of this rank."""
     batch = train_step(model, regularizer, optimizer, *more)
     with open(f"{base}.{optimizer.ranks.rank}.sha256", "w") as file:
@@ -76,10 +79,13 @@ def noting(train_step, base, model, regularizer, optimizer, *more):
 
 
 def main(network: str, folder: str, source: str, *names: str) -> None:
-    """Train each of `names` for 6 steps, every one of them logged and scored."""
-    if network == "plain":
-        models.ARCHITECTURES["resnet8"] = Architecture(Plain, {})
-    step = finetune.train_step
+    """Train each of `names` for 6 steps, every one of them logged and scored; then what follows an "and"."""
+    if "and" in names:
+        main(network, folder, source, *names[: names.index("and")])
+        main(*names[names.index("and") + 1 :])
+        return
+    draw_nothing()
+    models.ARCHITECTURES["resnet8"] = Architecture(Plain, {}) if network == "plain" else RESNET8
     if not os.path.exists(source):
         paddle.seed(0)
         paddle.save(models.build("resnet8", 5).state_dict(), source)
@@ -88,7 +94,7 @@ def main(network: str, folder: str, source: str, *names: str) -> None:
         flags = [word for key, value in SHORT.items() if key in own for word in (f"--{key}", value)]
         places = ["--save", folder, "--log_dir", f"{folder}/curves", "--cache_dir", f"{folder}/cache"]
         often = ["--eval_frequency", 1, "--print_frequency", 1, "--pretrained", source]
-        finetune.train_step = functools.partial(noting, step, f"{folder}/dataset_{name}")
+        finetune.train_step = functools.partial(noting, f"{folder}/dataset_{name}")
         finetune.main(tiny("--regularizer", name, *flags, *often, *places))
 
 

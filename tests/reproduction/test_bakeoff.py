@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from reproduction import needs, report
 from reproduction.recipes import load
 from reproduction.runs import Run
 from tests.pictures import write_folder
-from tests.scripts import ROOT, run
+from tests.scripts import ROOT, call, forked, run
 from training import options
 from utils.errors import UsageError
 
@@ -119,9 +120,8 @@ def small(folder):
     return "small.yaml"
 
 
-def bake(folder, *flags):
-    name = small(folder)
-    done = run("reproduce.py", name, "--data_root", "photos", "--gpus", "-1,-1", *flags, cwd=folder, timeout=900)
+def bake(folder, start, *flags):
+    done = start(small(folder), "--data_root", "photos", "--gpus", "-1,-1", *flags, cwd=folder, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     (command,) = re.findall(r"^    python finetune.py (.*)$", done.stdout, re.MULTILINE)
     (checkpoint,) = re.findall(r"^To keep: `(.*)`", done.stdout, re.MULTILINE)
@@ -129,8 +129,8 @@ def bake(folder, *flags):
 
 
 def test_the_command_makes_the_kept_run_again(tmp_path):
-    _, command, checkpoint = bake(tmp_path, "--only", "method=l2")
-    again = run("finetune.py", *command, "--gpu", "-1", "--name", "again", cwd=tmp_path, OMP_NUM_THREADS="1")
+    _, command, checkpoint = bake(tmp_path, functools.partial(run, "reproduce.py"), "--only", "method=l2")
+    again = call("finetune.py", *command, "--gpu", "-1", "--name", "again", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     kept, made = paddle.load(str(checkpoint))["model"], paddle.load(str(tmp_path / "output/again_l2_Last.pdparams"))
     assert all((kept[name] == made["model"][name]).all() for name in kept)
@@ -138,6 +138,6 @@ def test_the_command_makes_the_kept_run_again(tmp_path):
 
 @pytest.mark.slow
 def test_every_method_is_run(tmp_path):
-    said, _, checkpoint = bake(tmp_path)
+    said, _, checkpoint = bake(tmp_path, forked)
     assert "11 finished runs; 11 of 11 cells have a number." in said
     assert checkpoint.exists()

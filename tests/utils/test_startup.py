@@ -63,5 +63,6 @@ def test_every_script_configures_before_it_imports_paddle_and_only_as_a_script(n
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg", ""])
 def test_a_matplotlib_backend_of_the_environment_is_not_used(backend):
-    code = "from utils import startup; startup.configure(); import matplotlib; print(matplotlib.get_backend().lower())"
+    code = "import sys; sys.modules['paddle'] = sys; from utils import startup; startup.configure()"  # paddle sets none
+    code += "; import matplotlib; print(matplotlib.get_backend().lower())"
     assert printed(code, MPLBACKEND=backend, HOME="/nonexistent", MPLCONFIGDIR="/tmp") == ["agg"]
