@@ -71,7 +71,7 @@ def test_a_batch_that_is_not_shown_costs_nothing(log):
 
 OPTIONS = {"regularizer": "mixup", "lr": 0.01, "val_split": None, "amp": "off", "keep_aspect": True, "gpu": -1}
 OPTIONS.update({"name": "pets", "run": "pets_mixup", "save": "output", "method": {"alpha": 0.2}})
-SUMMARY = SimpleNamespace(best={"acc": 62.5, "step": 3}, options=OPTIONS, to_dict=dict)
+SUMMARY = SimpleNamespace(best={"acc": 62.5, "step": 3}, teacher=None, options=OPTIONS, to_dict=dict)
 
 
 def test_runs_can_be_compared_by_options_and_final_accuracies(log, tmp_path):
