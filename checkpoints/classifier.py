@@ -103,7 +103,7 @@ class Classifier:
             preprocess=preprocess,
             sampled=options.get("sample_classes") is not None,
             batch_size_eval=options.get("batch_size_eval"),
-            calibration=content.get("calibration"),
+            calibration=content.get("calibration") if weights == WEIGHTS[0] else None,  # it is the student's
         )
 
     @classmethod

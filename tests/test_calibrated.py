@@ -153,6 +153,14 @@ def test_a_temperature_divides_the_logits_of_predictions_and_exports(pair):
     np.testing.assert_allclose(exported, softmax(logits / 2.5), atol=1e-6)
 
 
+def test_the_temperature_is_the_students(pair, monkeypatch):
+    monkeypatch.setattr("checkpoints.classifier._averaged", lambda *_: {})  # a teacher with the same weights
+    assert Classifier.load("warm.pdparams").temperature == 2.5
+    assert Classifier.load("warm.pdparams", weights="teacher").temperature == 1
+    with pytest.raises(UsageError, match="--reject: warm.pdparams knows nothing of held-out images"):
+        predict.main(["--ckpts", "warm.pdparams", "photos", "--weights", "teacher", "--reject", "0.9", *QUIET])
+
+
 def test_an_exported_network_has_the_temperature(pair, tmp_path):
     files = export.main(["--ckpts", "warm.pdparams", "--out", str(tmp_path / "deploy"), "--count", "2"])
     program = next(path for path in files if path.suffix in (".json", ".pdmodel"))
