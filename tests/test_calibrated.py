@@ -18,6 +18,7 @@ from evaluation.calibration import fit_temperature
 from evaluation.deployed import runner
 from evaluation.export import WithSoftmax, comparison_images
 from evaluation.metrics import METRICS, confidences, softmax
+from tests.interrupted import Crash, crashing
 from tests.pictures import write_folder
 from tests.scripts import tiny
 from tests.toy_checkpoints import write_checkpoint
@@ -28,28 +29,18 @@ RUN = ("--regularizer", "l2", "--pretrained", "none", "--train_dir", "data", "--
 CHOICE = ("--select", "loss", "--calibrate", "--save_frequency", 1, "--max_iters", 5)
 
 
-class Crash(BaseException):
-    """Ends a run as a power cut would."""
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     """A folder with a run of five updates, evaluated after three and five, and the same one crashed and resumed."""
     folder = tmp_path_factory.mktemp("work")
     write_folder(folder / "data", CLASSES, count=12)
     write_folder(folder / "photos", CLASSES, count=2, seed=5)
-    step = finetune.train_step
-
-    def crashing(*given):
-        if given[-1] == 4:
-            raise Crash
-        return step(*given)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("evaluation.curves.draw", lambda *_: None)
         summary = finetune.main(tiny(*RUN, *CHOICE, "--name", "whole"))
-        patch.setattr(finetune, "train_step", crashing)
+        step = finetune.train_step
+        patch.setattr(finetune, "train_step", crashing(4, Crash()))
         with pytest.raises(Crash):
             finetune.main(tiny(*RUN, *CHOICE, "--name", "half"))
         between = pdparams.load("output/half_l2_Last.pdparams")
