@@ -45,14 +45,15 @@ def crashing(after: int, crash: BaseException):
     return step_or_crash
 
 
-def copying(after: int, folder: Path, run: str, model, regularizer, optimizer, meter, batch, step):
+def copying(after: int, folder: Path, run: str, *arguments):
     """Make an update; after so many copy the files of `run` from "whole" to "half", as a power cut would leave them."""
+    _, _, optimizer, _, _, step, *_ = arguments
     if step == after and optimizer.ranks.first:
         for path in (folder / "whole").glob(f"{run}[_.]*"):
             (folder / "half").mkdir(exist_ok=True)
             shutil.copy2(path, folder / "half")
         shutil.copytree(folder / "whole_curves" / run, folder / "half_curves" / run)
-    return train_step(model, regularizer, optimizer, meter, batch, step)
+    return train_step(*arguments)
 
 
 def draw_nothing() -> None:

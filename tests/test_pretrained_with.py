@@ -22,7 +22,7 @@ def test_a_checkpoint_hands_its_normalisation_on(tmp_path):
     done = call("finetune.py", *FLAGS.split(), "--pretrained", "source.pdparams", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     written = checkpoint.read(tmp_path / "output" / "next_l2_Last.pdparams")["preprocess"]
-    expected = Preprocess(32, round(32 * 256 / 224), False, given.mean, given.std, "bicubic")
+    expected = Preprocess(32, round(32 * 256 / 224), False, given.mean, given.std, "bicubic", "exif")
     assert Preprocess(**written) == expected
     damaged = tmp_path / "damaged.pdparams"
     paddle.save({**content, "preprocess": {**given.to_dict(), "std": (0.5, 0.5, 0.0)}}, str(damaged))

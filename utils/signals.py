@@ -47,15 +47,23 @@ class Stop:
 
     An ignored SIGHUP stays ignored.
 
+    Args:
+        undisturbed: whether system calls go on when a signal meets them. Python repeats its own; the exchanges of
+            several processes, which are a library's, give up.
+
     Attributes:
         signal: number of the last signal, None before the first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, undisturbed: bool = False) -> None:
         self.signal: int | None = None
+        self._undisturbed = undisturbed
 
     def __enter__(self) -> Stop:
         self._before = {number: signal.signal(number, self._note) for number in _heeded((signal.SIGINT, *ENDING))}
+        if self._undisturbed and hasattr(signal, "siginterrupt"):  # Unix
+            for number in self._before:
+                signal.siginterrupt(number, False)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,6 +15,7 @@ PINNED = {  # number and one draw, as in every result so far
     "split": (8, 0.10194084731712949),
     "mask": (9, 0.4837166315206344),
     "augment": (10, 0.029535451497902376),
+    "balance": (11, 0.3811848799452484),
 }
 
 

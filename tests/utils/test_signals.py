@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
+from tests.scripts import ROOT
 from utils.signals import ENDING, Stop, Terminated, terminating
 
 
@@ -68,3 +71,24 @@ def test_another_thread_changes_nothing():
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+@pytest.mark.parametrize("undisturbed", [False, True])
+def test_a_call_of_a_library_goes_on_where_processes_exchange(undisturbed):
+    """A read in C, as gloo's, gives up with EINTR when a signal meets it, unless that is asked for."""
+    code = f"""
+import ctypes, os, signal, threading, time
+from utils.signals import Stop
+read, write = os.pipe()
+def later():
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.3)
+    os.write(write, b"x")
+threading.Thread(target=later, daemon=True).start()
+with Stop(undisturbed={undisturbed}) as stop:
+    count = ctypes.CDLL(None).read(read, ctypes.create_string_buffer(1), 1)
+print(count, stop.signal == signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["1" if undisturbed else "-1", "True"], done.stderr
