@@ -2,8 +2,8 @@
 
 Names, sizes and times do not tell two folders apart: an archive may give every file the same time. Digests do, but
 reading 10,000 photographs takes seconds, so they are kept beside device, inode, size and times of a file. The change
-time cannot be set by hand; a file whose times are younger than `SETTLED` might change once more within their
-resolution, and is not kept.
+time cannot be set by hand, except on Windows, which has the time of creation in its place; a file whose times are
+younger than `SETTLED` might change once more within their resolution, and is not kept.
 """
 
 from __future__ import annotations

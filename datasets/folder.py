@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import DataError, distinguishable, names
+from utils.system import slashes
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 SYSTEM_FOLDERS = {
@@ -33,7 +34,7 @@ class ImageFolder:
     Attributes:
         root: the folder that was scanned.
         class_names: sorted; a label is a position in this list.
-        paths: the files, relative to `root`, sorted by class and name.
+        paths: the files, relative to `root`, with `/` on every system, sorted by class and name.
         labels: int64 [N].
         left_out: how many files and folders were passed over, by a description of them.
     """
@@ -73,7 +74,7 @@ def scan(root: str | os.PathLike, flag: str = "", empty_classes: bool = False) -
         raise DataError(f"{culprit}: no class folders in it; expected is {root}/CLASS/IMAGE.jpg")
     paths, labels, empty = [], [], []
     for label, name in enumerate(class_names):
-        found = sorted(os.path.relpath(path, root) for path in images_below(root / name, left_out))
+        found = sorted(slashes(os.path.relpath(path, root)) for path in images_below(root / name, left_out))
         paths += found
         labels += [label] * len(found)
         if not found:

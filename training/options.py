@@ -22,6 +22,7 @@ from utils.commandline import SEED, Parser, number, shortened
 from utils.errors import UsageError
 from utils.precision import MODES
 from utils.shares import REFERENCE, Period, at, is_share
+from utils.system import refused
 from utils.words import fold, seconds
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
@@ -234,6 +235,10 @@ class Options:
             raise UsageError("--resume and --overwrite: give one of them")
         if "/" in self.name or self.name.startswith("."):
             raise UsageError(f"--name {self.name}: a name, not a path")
+        if refused(self.run):
+            raise UsageError(
+                f"--name {self.name}: Windows accepts no file of this name; accepted are letters and digits"
+            )
         if self.resize_size < self.image_size:
             raise UsageError(f"--resize_size {self.resize_size} is smaller than --image_size {self.image_size}")
         named(self.augment)

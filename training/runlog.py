@@ -25,7 +25,8 @@ from training.summary import Summary
 from training.table import COLUMNS, read_rows
 from utils.distributed import Ranks
 from utils.errors import UsageError, warn
-from utils.files import lock, write_text
+from utils.files import write_text
+from utils.system import lock
 
 MANY_EPOCHS = 1000  # above it a run is said to be long for its images
 # options that nobody compares runs by, beside those that cannot change a result
@@ -50,7 +51,9 @@ class RunLog:
         self.base, self.run = Path(save) / run, run
         self.visual_dir = Path(log_dir) / run
         self.base.parent.mkdir(parents=True, exist_ok=True)
-        self._text = open(self.path(".txt"), "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        self._text = open(  # noqa: SIM115
+            self.path(".txt"), "a+", encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
         if not lock(self._text):
             self._text.close()
             raise UsageError(f"--name: another process is writing {self.path('.txt')}; give another --name")

@@ -11,6 +11,7 @@ from datasets.loader import Dataset
 from evaluation.scores import Scores
 from training.build import Run
 from utils.provenance import provenance
+from utils.system import slashes
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def summarize(run: Run, done: int, scores: Scores, teacher: Scores | None, evalu
         best=run.best,
         teacher={"step": done, **teacher.values} if teacher else None,
         scored_on={
-            "folder": str(evaluation.store.images.root),
+            "folder": slashes(evaluation.store.images.root),
             "images": len(evaluation),
             "held_out": options.held_out,
         },
