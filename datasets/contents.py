@@ -65,9 +65,9 @@ def _state(path: str | os.PathLike) -> tuple[int, ...]:
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
-def table_path(cache_dir: Path, root: Path) -> Path:
-    """Return the file in which the digests of the folder `root` are kept."""
-    return cache_dir / f"{hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]}.contents.json"
+def table_path(cache_dir: Path, origin: Path) -> Path:
+    """Return the file in which the digests of the images of a folder, or of a list, are kept."""
+    return cache_dir / f"{hashlib.sha256(os.fsencode(os.path.realpath(origin))).hexdigest()[:32]}.contents.json"
 
 
 def load_table(path: Path) -> dict[str, str]:

@@ -30,7 +30,8 @@ PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True),
 SHARE, DECAY = number(float, 0, 1, below=True), number(float, 0, 1, above=True)
 AUTO, ONLY = "auto", "only"
 LENGTHS = ("max_iters", "epochs", "time")  # of which a run is given one
-SCORED = ("val_split", "eval_dir", "fold", "folds")  # likewise: which images are scored
+SCORED = ("val_split", "eval_dir", "eval_list", "fold", "folds")  # likewise: which images are scored
+TRAINED = ("train_dir", "train_list")
 SHARE = number(float, 0, 1, below=True)
 _data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
@@ -45,8 +46,13 @@ class Options:
     """
 
     # fmt: off
-    train_dir: str = _data(None, str, "folder of class folders (./dataset/train)")
-    eval_dir: str = _data(None, str, "the same classes, scored while training (./dataset/test)")
+    train_dir: str | None = _data(None, str, "folder of class folders (./dataset/train)")
+    eval_dir: str | None = _data(None, str, "the same classes, scored while training (./dataset/test)")
+    train_list: str | None = _data(None, str, "in place of train_dir: a table of paths and labels", "FILE")
+    eval_list: str | None = _data(None, str, "in place of eval_dir: likewise", "FILE")
+    data_root: str | None = _data(None, str, "what paths of the lists are relative to (the folder of the list)", "DIR")
+    path_column: str | None = _data(None, str, "their column of paths (path)", "NAME")
+    label_column: str | None = _data(None, str, "their column of classes (label)", "NAME")
     image_size: int = _data(224, COUNT, "side of the square the network sees")
     resize_size: int = _data(None, COUNT, "side images are resized to first (256/224 of image_size for most networks)")
     keep_aspect: bool = _data(False, SWITCH, "resize the shorter side only")
@@ -142,14 +148,18 @@ class Options:
                 _refuse(option, name)
         if given.get("schedule") == "cosine" and "lr_drop" in given:
             raise UsageError("--schedule cosine and --lr_drop: give one of them")
-        task = "train_dir" not in given and "eval_dir" not in given and not Path("dataset").exists()
+        folders = {"train_dir", "eval_dir", "train_list", "eval_list"}
+        task = not folders & given.keys() and not Path("dataset").exists()
         known = {**arguments, **_FLAGS}
         defaults = {key: value for key, value in embedded.preset(given).items() if key in known} if task else {}
         chosen = {**defaults, **given}
-        for options in (LENGTHS, SCORED):
+        for options in (LENGTHS, SCORED, TRAINED):
             both = [f"--{option}" for option in options if given.get(option) is not None]
             if len(both) > 1:
                 raise UsageError(f"{' and '.join(both)}: give one of them")
+        if given.get("train_list") and not given.keys() & SCORED:
+            accepted = "--eval_list, --eval_dir, --val_split and --folds"
+            raise UsageError(f"--train_list: what is scored? accepted beside it are {accepted}")
         if given.get("epochs") or given.get("time"):
             chosen["max_iters"] = None  # decided when the images, or their pace, are known
         method = {key: chosen.pop(key, parameter.default) for key, (parameter, _) in arguments.items()}
@@ -212,9 +222,11 @@ class Options:
             if getattr(self, name) in (None, ""):
                 object.__setattr__(self, name, value)
 
-        default("train_dir", "./dataset/train")
-        default("eval_dir", "./dataset/test")
-        default("name", Path(self.train_dir).resolve().parent.name.lstrip(".") or "run")
+        if self.train_list is None:
+            default("train_dir", "./dataset/train")
+        if self.eval_list is None:
+            default("eval_dir", "./dataset/test")
+        default("name", Path(self.train_list or self.train_dir).resolve().parent.name.lstrip(".") or "run")
         default("resize_size", round(self.image_size / crop_share(self.pretrained, self.model_arch)))
         if not self.resume:  # else as when the run was started
             default("orientation", "exif")
@@ -239,6 +251,9 @@ class Options:
             raise UsageError(
                 f"--name {self.name}: Windows accepts no file of this name; accepted are letters and digits"
             )
+        for option in ("data_root", "path_column", "label_column"):
+            if getattr(self, option) is not None and self.train_list is None and self.eval_list is None:
+                raise UsageError(f"--{option} is of lists; accepted with --train_list or --eval_list")
         if self.resize_size < self.image_size:
             raise UsageError(f"--resize_size {self.resize_size} is smaller than --image_size {self.image_size}")
         named(self.augment)
