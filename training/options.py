@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import difflib
 import functools
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,7 +17,7 @@ from datasets.preprocess import ORIENTATIONS
 from evaluation.metrics import METRICS
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
-from training import embedded
+from training import embedded, settings
 from training.flags import SWITCH, accepted, add_argument, add_field, converted, flag
 from utils.commandline import SEED, Parser, number, shortened
 from utils.errors import UsageError
@@ -32,6 +33,13 @@ AUTO, ONLY = "auto", "only"
 LENGTHS = ("max_iters", "epochs", "time")  # of which a run is given one
 SCORED = ("val_split", "eval_dir", "eval_list", "fold", "folds")  # likewise: which images are scored
 TRAINED = ("train_dir", "train_list")
+ALTERNATIVES = (  # a flag replaces each of these that a file has
+    LENGTHS,
+    SCORED,
+    TRAINED,
+    ("resume", "overwrite"),
+    ("sample_rate", "sample_total", "sample_list"),
+)
 SHARE = number(float, 0, 1, below=True)
 _data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
@@ -172,13 +180,7 @@ class Options:
         Raises:
             UsageError: naming the flag, its value and what is accepted.
         """
-        arguments = regularizers.arguments(flags.get("regularizer", regularizers.DEFAULT))
-        given = {}
-        for option, text in flags.items():
-            about = _FLAGS[option].metadata if option in _FLAGS else {"accepts": SWITCH, "bare": None}
-            accepts = accepted(arguments[option][1]) if option in arguments else about["accepts"]
-            given[option] = True if about["bare"] and not text else converted(option, text, accepts)
-        return cls.of(given)
+        return cls.of(_converted(flags, flags.get("regularizer", regularizers.DEFAULT)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return every option by name, for a summary or a checkpoint."""
@@ -312,14 +314,57 @@ def parse(argv: list[str]) -> Options:
         UsageError: an unknown flag or method, a value out of range, or options that contradict one another.
     """
     first = Parser(add_help=False)
-    first.add_argument("--regularizer", default=regularizers.DEFAULT)
-    name = first.parse_known_args(argv)[0].regularizer
+    first.add_argument("--regularizer")
+    first.add_argument("--config")
+    chosen = first.parse_known_args(argv)[0]
+    texts = _settings(chosen.config) if chosen.config else {}
+    name = chosen.regularizer or texts.get("regularizer", regularizers.DEFAULT)
+    written = _of_file(chosen.config, texts, name) if chosen.config else {}
     given, unknown = _parser(name).parse_known_args(argv)
     for word in unknown:
         if not word.startswith("--"):
             raise UsageError(f"unexpected {shortened(word)!r}: every value follows its --flag; --help lists the flags")
         _refuse(word.split("=")[0].removeprefix("--"), name)
-    return Options.of(vars(given))
+    given = {option: value for option, value in vars(given).items() if option != "config"}
+    for alternatives in ALTERNATIVES:
+        if not given.keys().isdisjoint(alternatives):
+            written = {option: value for option, value in written.items() if option not in alternatives}
+    if given.get("schedule") == "cosine":
+        written.pop("lr_drop", None)
+    return Options.of({**written, **given})
+
+
+def _converted(flags: dict[str, str], name: str) -> dict[str, Any]:
+    """Return the values of flags, given as text, of a run of method `name`."""
+    arguments, given = regularizers.arguments(name), {}
+    for option, text in flags.items():
+        about = _FLAGS[option].metadata if option in _FLAGS else {"accepts": SWITCH, "bare": None}
+        accepts = accepted(arguments[option][1]) if option in arguments else about["accepts"]
+        given[option] = True if about["bare"] and not text else converted(option, text, accepts)
+    return given
+
+
+def _settings(path: str) -> dict[str, str]:
+    bare = {name: True for name, option in _FLAGS.items() if option.metadata["bare"]}
+    switches = {name: False for name, option in _FLAGS.items() if option.metadata["accepts"] is SWITCH}
+    return settings.read(path, {**bare, **switches})
+
+
+def _of_file(path: str, texts: dict[str, str], name: str) -> dict[str, Any]:
+    """Return the options in the file of `--config`, of a run of method `name`.
+
+    Raises:
+        UsageError: an unknown option, for which the nearest known one is named, or a value that is not accepted.
+    """
+    try:
+        known = [*_FLAGS, *regularizers.arguments(name)]
+        for option in texts:
+            if option not in known:
+                near = difflib.get_close_matches(option, known, 1)
+                _refuse(option, name, f"the nearest option is {near[0]}" if near else "--help lists the accepted ones")
+        return _converted(texts, name)
+    except UsageError as error:
+        raise UsageError(f"--config {path}: {error}") from None
 
 
 def _parser(name: str) -> Parser:
@@ -332,14 +377,15 @@ def _parser(name: str) -> Parser:
     groups = {title: parser.add_argument_group(title) for title in ("data", "run", "training")}
     for option in _FLAGS.values():
         add_field(groups[option.metadata["group"]], option, name if option.name == "regularizer" else option.default)
+    groups["run"].add_argument("--config", metavar="FILE", help="a file of options, as a run leaves one; flags win")
     described, method = regularizers.descriptions(name), parser.add_argument_group(f"hyper-parameters of {name}")
     for parameter, hint in regularizers.arguments(name).values():
         add_argument(method, parameter, hint, described.get(parameter.name, "").rstrip("."))
     return parser
 
 
-def _refuse(option: str, name: str) -> None:
+def _refuse(option: str, name: str, hint: str = "--help lists the accepted ones") -> None:
     others = [other for other in regularizers.REGULARIZERS if option in regularizers.arguments(other)]
     if others:
         raise UsageError(f"--{option} is not an option of --regularizer {name}; it belongs to {', '.join(others)}")
-    raise UsageError(f"unknown argument --{option}; --help lists the accepted ones")
+    raise UsageError(f"unknown argument --{option}; {hint}")

@@ -19,7 +19,17 @@ from utils.distributed import Ranks
 from utils.errors import UsageError, names, warn
 from utils.files import digest, same_file
 
-_ENDINGS = ("_Best.pdparams", "_Last.pdparams", "_Probe.pdparams", "_samples.txt", ".txt", ".csv", ".json", ".png")
+_ENDINGS = (
+    "_Best.pdparams",
+    "_Last.pdparams",
+    "_Probe.pdparams",
+    "_samples.txt",
+    ".txt",
+    ".csv",
+    ".json",
+    ".png",
+    ".yaml",
+)
 
 
 def require_state(options: Options) -> None:

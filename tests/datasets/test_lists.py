@@ -8,10 +8,14 @@ import pytest
 import finetune
 import test as scoring
 from checkpoints import pdparams
+from datasets.cache import StreamedImages
 from datasets.folder import scan
 from datasets.lists import read_list
+from datasets.loader import Dataset
+from datasets.preprocess import Preprocess
 from tests.pictures import write_folder
 from tests.scripts import tiny
+from training.identity import digests
 from utils.errors import DataError, UsageError
 
 NAMES = [f"{name}/{number:03d}.png" for name in ("cat", "dog", "emu") for number in range(2)]
@@ -227,3 +231,21 @@ def test_refusals_name_the_flag_and_the_list(work):
     }.items():
         with pytest.raises(UsageError, match=message):
             scoring.main(["--ckpts", "x", *flags])
+
+
+def test_other_labels_of_the_same_files_are_other_images(root):
+    """A cache or a saved run of one list must not be taken for that of the other."""
+    kept = []
+    for name, content in (
+        ("a.csv", table()),
+        ("b.csv", table().replace(b",dog", b",dot")),
+        ("c.csv", table(NAMES[::-1])),
+    ):
+        (root / name).write_bytes(content)
+        images = Dataset.of(StreamedImages(read_list(root / name), Preprocess()), ["cat", "dog", "dot", "emu"])
+        assert images.paths == NAMES
+        kept.append((images.store.fingerprint(range(len(NAMES))), digests(images, images)["train"]))
+    first, relabelled, reordered = kept
+    assert first[0] != relabelled[0]
+    assert first[1] != relabelled[1]
+    assert first == reordered
