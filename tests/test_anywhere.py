@@ -24,7 +24,7 @@ sys.modules.update(dict.fromkeys(modules.split()))
 import numpy, PIL.Image  # which ask sys.platform, not what there is
 for line in names.strip().splitlines():
     module, _, each = line.partition(": ")
-    for name in each.split():
+    for name in filter(vars(sys.modules[module]).get, each.split()):
         delattr(sys.modules[module], name)
 sys.path.insert(0, root)
 import multiprocessing, warnings

@@ -196,8 +196,11 @@ def test_a_run_on_lists_is_the_run_on_their_folders(work, capsys):
     assert of_list.pop("test_list") == "pets/test.csv"
     assert of_folder.pop("test_dir") == "pets/test"
     assert of_list == of_folder
-    assert finetune.main([*RUN, *lists, "--resume"]) is None
-    assert "the run is finished" in capsys.readouterr().out
+    header, *rows = (work / "pets" / "train.csv").read_text().splitlines()
+    (work / "pets" / "again.tsv").write_text("\n".join([header, *rows[::-1]]).replace(",", "\t"))
+    for name in ("train.csv", "again.tsv"):
+        assert finetune.main([*RUN, "--train_list", f"pets/{name}", *lists[2:], "--resume"]) is None
+        assert "the run is finished" in capsys.readouterr().out
     path = work / "pets" / "train.csv"
     path.write_text(path.read_text().replace("dog/001.png,dog", "dog/001.png,cat"))
     with pytest.raises(UsageError, match="the list of training files|the train images in pets/train.csv are not those"):
