@@ -66,6 +66,8 @@ def text(options: Options) -> str:
     held_out = options.val_split is not None or options.fold is not None
     folders = ("train_dir", "eval_dir") if options.embedded else ("eval_dir",) if held_out else ()
     own = {name: value for name, value in options.to_dict().items() if name not in (*_LEFT_OUT, *folders)}
+    if options.schedule == "cosine":
+        del own["lr_drop"]  # which is not used then, and refused
     given = {name: value for name, value in own.items() if value is not None and value is not False}
     method = {name: value for name, value in options.method.items() if value is not None}
     return HEAD + yaml.safe_dump({**given, **method}, sort_keys=False, allow_unicode=True, width=2**16)

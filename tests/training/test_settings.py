@@ -61,20 +61,36 @@ ODD = {
         "true",
         "--probe",
     ],
+    "the training": [
+        "--train_dir",
+        "a",
+        "--schedule",
+        "cosine",
+        "--augment",
+        "resized_crop,flip",
+        "--bn_momentum",
+        "0",
+    ],
     "a fold": ["--train_dir", "a", "--fold", "2/5", "--sample_total", "9", "--resume", "auto"],
     "the embedded task": ["--head_lr_mult", "10", "--cache_dir", "c"],
     "a part of the embedded task": ["--val_split", "0.25", "--sample_rate", "30", "--gpu", "-1"],
 }
 
 
-@pytest.mark.parametrize("case", ODD)
-@pytest.mark.parametrize("name", [*regularizers.REGULARIZERS, "mixup+bss"])
+CASES = [(name, "folders") for name in (*regularizers.REGULARIZERS, "mixup+bss")] + [("smile", case) for case in ODD]
+
+
+@pytest.mark.parametrize(("name", "case"), CASES)
 def test_the_file_of_a_run_gives_its_options(name, case):
     Path("source").write_bytes(b"")
     embedded = [] if "embedded" in case else ["--pretrained", "source"]
     options = parse(["--regularizer", name, *embedded, *ODD[case]])
     assert options.embedded == ("embedded" in case)
-    assert given(settings.text(options)) == replace(options, resume=False)
+    expected = replace(options, resume=False)
+    if options.schedule == "cosine":
+        assert "lr_drop" not in settings.text(options)
+        expected = replace(expected, lr_drop=given(settings.text(options)).lr_drop)
+    assert given(settings.text(options)) == expected
 
 
 def test_the_length_of_a_run_is_kept_as_updates():
@@ -100,6 +116,7 @@ def test_flags_win():
     assert (options.lr, options.max_iters, options.batch_size, options.keep_aspect) == (0.25, 70, 9, True)
     assert given(BASE + "max_iters: 70\n", "--epochs", "2").max_iters is None
     assert given(BASE + "val_split: 0.2\n", "--eval_dir", "b").val_split is None
+    assert given(BASE + "lr_drop: 9\n", "--schedule", "cosine").schedule == "cosine"
     assert given(BASE, "--train_list", "c/t.csv", "--val_split", "0.2").train_dir is None
     assert given(BASE + "resume: auto\n").resume == "auto"
     assert given(BASE + "resume: true\n").resume is True
