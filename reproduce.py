@@ -29,7 +29,7 @@ from reproduction.scheduler import Job, Pool
 from reproduction.values import numbers
 from utils import errors
 from utils.commandline import Parser, shortened
-from utils.files import lock
+from utils.system import lock, relative
 
 ROOT = Path(__file__).resolve().parent
 
@@ -53,10 +53,11 @@ def main(argv: list[str] | None = None) -> int:
     """Read the command line and the recipe, run what is missing, write the tables; return the exit code."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
     recipe = recipes.load(options.recipe)
-    out = Path(_short(options.out or Path("reproduced", recipe.path.stem)))
+    out = Path(relative(options.out or Path("reproduced", recipe.path.stem)))
     seeds = numbers(options.seeds.split(","), "--seeds") if options.seeds else recipe.seeds
     cells = recipe.cells(chosen(recipe, options.only))
-    runs = [Run(recipe, cell, seed, _short(options.data_root), out) for cell in cells for seed in seeds]
+    # relative below the working directory: a run resumes only with equal options
+    runs = [Run(recipe, cell, seed, relative(options.data_root), out) for cell in cells for seed in seeds]
     if options.report:
         print(report.write(recipe, out))
         return 0
@@ -72,12 +73,6 @@ def main(argv: list[str] | None = None) -> int:
     for title, reason in failures.items():
         print(f"FAILED {title}: {reason}")
     return 1 if failures else 0
-
-
-def _short(path: str | Path) -> str:
-    """Return `path` relative to the working directory if it lies below it: a run resumes only with equal options."""
-    relative = os.path.relpath(path)
-    return os.path.abspath(path) if relative.startswith("..") else relative
 
 
 def chosen(recipe: Recipe, only: list[str]) -> dict[str, list[str]]:

@@ -18,8 +18,8 @@ if __name__ == "__main__":
     startup.configure()  # before paddle is imported
 
 from checkpoints.classifier import WEIGHTS
-from datasets.folder import remarks, scan
-from datasets.splits import store_of
+from datasets.folder import remarks
+from datasets.splits import labelled, store_of
 from evaluation import error_analysis, interpolation
 from evaluation.comparison import compare_checkpoints
 from evaluation.interpolation import Interpolation
@@ -42,6 +42,11 @@ def parser() -> Parser:
     whose = "the network's weights, or its teacher's backbone under the network's head"
     parser.add_argument("--weights", choices=WEIGHTS, default=WEIGHTS[0], help=whose)
     parser.add_argument("--test_dir", help="folder of class folders (./dataset/test)")
+    parser.add_argument("--test_list", metavar="FILE", help="in place of it: a table of paths and labels")
+    relative = "what its paths are relative to (the folder of the list)"
+    parser.add_argument("--data_root", metavar="DIR", help=relative)
+    parser.add_argument("--path_column", metavar="NAME", help="its column of paths (path)")
+    parser.add_argument("--label_column", metavar="NAME", help="its column of classes (label)")
     parser.add_argument("--gpu", type=number(int, -1), default=0, help="number of the GPU; -1 is the CPU")
     parser.add_argument("--batch_size_eval", type=number(int, 1), help="images scored at a time (as in training)")
     faster = "score by Paddle Inference with oneDNN: faster on a CPU, the same but for rounding"
@@ -90,7 +95,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for name in ("il_picture", "log_dir"):
         if getattr(options, name) and not options.il:
             raise errors.UsageError(f"--{name} needs --il")
-    if options.test_dir is None:
+    if options.test_list is not None and options.test_dir is not None:
+        raise errors.UsageError("--test_dir and --test_list: give one of them")
+    for name in ("data_root", "path_column", "label_column"):
+        if getattr(options, name) is not None and options.test_list is None:
+            raise errors.UsageError(f"--{name} needs --test_list")
+    if options.test_list is None and options.test_dir is None:
         options.test_dir = "./dataset/test" if Path("dataset").exists() else str(embedded.test_dir(options.cache_dir))
     return options
 
@@ -107,10 +117,10 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
 def main(argv: list[str] | None = None) -> list[dict]:
     """Score each checkpoint, print a line for each and whatever else was asked for; return what `--json` writes."""
     options = parse(sys.argv[1:] if argv is None else argv)
-    folder = scan(options.test_dir, "--test_dir", empty_classes=True)
+    folder = labelled(options, "test")
     for line in remarks(folder):
         errors.warn(line)
-    refuse_inputs(_outputs(options), [*options.ckpts, *(folder.root / path for path in folder.paths)])
+    refuse_inputs(_outputs(options), [*options.ckpts, folder.origin, *(folder.root / path for path in folder.paths)])
     if device.select(options.gpu) != "cpu" and options.onednn:
         raise errors.UsageError("--onednn is of the CPU: accepted with --gpu -1")
     reports = error_analysis.folders(options.report, options.ckpts) if options.report else {}
@@ -121,7 +131,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
     stores = partial(store_of, folder, cache=options.cache, cache_dir=options.cache_dir)
     for scored in score_checkpoints(options.ckpts, stores, options.batch_size_eval, *reference, options.weights):
         print(scored, flush=True)
-        result = {"path": scored.path, "test_dir": options.test_dir, **scored.scores.to_dict()}
+        origin = {f"test_{folder.kind}": options.test_list or options.test_dir}
+        result = {"path": scored.path, **origin, **scored.scores.to_dict()}
         if options.weights != WEIGHTS[0]:
             result["weights"] = options.weights
         if scored.calibration:

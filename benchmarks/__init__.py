@@ -76,7 +76,11 @@ def write_json(path: str | None, options: argparse.Namespace, results: dict) -> 
     """Write `results`, what they were measured with and how busy the machine was; nothing when `path` is None."""
     if path is None:
         return
-    machine = {**provenance("cpu"), "cores": os.cpu_count(), "load": os.getloadavg()}
+    machine = {
+        **provenance("cpu"),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
+    }
     write_text(path, json.dumps({"options": vars(options), **machine, **results}, indent=2) + "\n")
 
 

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     paddle.set_device("cpu")
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_photographs(Path(scratch, "images"), options.images, options.size)
-        cores = sorted(os.sched_getaffinity(0))
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []  # Linux can be told which
         decoding = {f"decoding, {n} core{'s'[: n - 1]}": cores[:n] for n in (1, 2) if n <= len(cores)}
         images = decoded(folder, Path(scratch, "cache"))
         work = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import http.client
 import os
 import sys
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from utils.errors import WeightsError
 from utils.files import digest
+from utils.system import lock, rename
 
 TIMEOUT = 30  # seconds without a byte
 _BLOCK = 1 << 16
@@ -78,17 +78,14 @@ def _alone(path: Path) -> Iterator[None]:
     The lock ends with its process, however that ends. Its file goes when `path` is there: who still waits for it then
     finds `path`, and needs no lock.
     """
-    lock = _beside(path, "lock")
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    locked = _beside(path, "lock")
+    with open(locked, "w") as file:
+        if not lock(file):  # on a file system without locks the checksum detects two downloads at once
             print(f"waiting for another process that downloads {path}", file=sys.stderr, flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: the checksum detects two downloads at once
-            pass
+            lock(file, wait=True)
         yield
-    lock.unlink(missing_ok=True)
+    with contextlib.suppress(PermissionError):  # Windows keeps it while another process waits, which then removes it
+        locked.unlink(missing_ok=True)
 
 
 def _bring(url: str, path: Path, sums: dict[str, str]) -> None:
@@ -109,7 +106,7 @@ def _bring(url: str, path: Path, sums: dict[str, str]) -> None:
     if wrong:
         partial.unlink()
         raise WeightsError(f"{url}: {wrong}; the download was removed")
-    os.replace(partial, path)
+    rename(partial, path)
 
 
 def _printable(failure: Exception) -> str:

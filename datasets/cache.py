@@ -81,7 +81,7 @@ class StreamedImages:
         about = f"{FORMAT} {PIL.__version__} {preprocess.resize_size} {preprocess.keep_aspect}{kernel}{turned}"
         value = hashlib.sha256(about.encode())
         for position, content in zip(positions, self.contents(positions)):
-            value.update(os.fsencode(f"\n{self.images.paths[position]}\t{content.digest}"))
+            value.update(os.fsencode(f"\n{self.images.key(position)}\t{content.digest}"))
         return value.hexdigest()
 
     def _read_contents(self, positions: Sequence[int], known: dict[str, str]) -> list[Content]:
@@ -123,7 +123,7 @@ class CachedImages(StreamedImages):
         super().__init__(images, preprocess)
         cache_dir = Path(cache_dir)
         cache_dir.mkdir(parents=True, exist_ok=True)
-        self._load_contents(table_path(cache_dir, images.root))
+        self._load_contents(table_path(cache_dir, images.origin))
         key = self.fingerprint(range(len(images)))[:32]
         self._sizes = self._read_sizes(cache_dir / f"{key}.sizes.npy")
         # the sizes are places in the file: processes that read different ones need different files

@@ -26,7 +26,8 @@ def check_data(train: Dataset, evaluation: Dataset, report: Callable[[str], None
         unreadable[name] = len(failures)
         for failure in failures.values():
             report(f"check: {failure}")
-    for root in dict.fromkeys(images.store.images.root for images in (train, evaluation)):
+    scanned = (images.store.images for images in (train, evaluation))
+    for root in dict.fromkeys(folder.root for folder in scanned if folder.file is None):
         for folder in hidden_folders(root):
             report(f"check: {folder} is hidden and passed over")
     same = list(duplicates(train, evaluation))

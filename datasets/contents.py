@@ -2,8 +2,8 @@
 
 Names, sizes and times do not tell two folders apart: an archive may give every file the same time. Digests do, but
 reading 10,000 photographs takes seconds, so they are kept beside device, inode, size and times of a file. The change
-time cannot be set by hand; a file whose times are younger than `SETTLED` might change once more within their
-resolution, and is not kept.
+time cannot be set by hand, except on Windows, which has the time of creation in its place; a file whose times are
+younger than `SETTLED` might change once more within their resolution, and is not kept.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def _state(path: str | os.PathLike) -> tuple[int, ...]:
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
 
 
-def table_path(cache_dir: Path, root: Path) -> Path:
-    """Return the file in which the digests of the folder `root` are kept."""
-    return cache_dir / f"{hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]}.contents.json"
+def table_path(cache_dir: Path, origin: Path) -> Path:
+    """Return the file in which the digests of the images of a folder, or of a list, are kept."""
+    return cache_dir / f"{hashlib.sha256(os.fsencode(os.path.realpath(origin))).hexdigest()[:32]}.contents.json"
 
 
 def load_table(path: Path) -> dict[str, str]:

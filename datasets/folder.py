@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from utils.errors import DataError, distinguishable, names
+from utils.system import slashes
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
 SYSTEM_FOLDERS = {
@@ -31,11 +32,12 @@ class ImageFolder:
     """Labelled images by path.
 
     Attributes:
-        root: the folder that was scanned.
+        root: the folder that was scanned, or that the paths of a list are relative to.
         class_names: sorted; a label is a position in this list.
-        paths: the files, relative to `root`, sorted by class and name.
+        paths: the files, relative to `root`, with `/` on every system, sorted by class and name.
         labels: int64 [N].
         left_out: how many files and folders were passed over, by a description of them.
+        file: the list that names images and labels; None where the class folders do.
     """
 
     root: Path
@@ -43,13 +45,30 @@ class ImageFolder:
     paths: list[str]
     labels: np.ndarray = field(repr=False)
     left_out: Counter[str] = field(default_factory=Counter, repr=False)
+    file: Path | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def origin(self) -> Path:
+        """The list or the folder, for messages."""
+        return self.file or self.root
+
+    @property
+    def kind(self) -> str:
+        """How the flags end that name it: "list" or "dir"."""
+        return "list" if self.file else "dir"
+
+    def key(self, position: int) -> str:
+        """Return what tells an image and its label from others: its path, and its class where a list has that."""
+        path = self.paths[position]
+        return f"{path}\0{self.class_names[self.labels[position]]}" if self.file else path
+
     def select(self, positions: np.ndarray | list[int]) -> ImageFolder:
         """Return the images at `positions`, in their order, with the same classes."""
-        return ImageFolder(self.root, self.class_names, [self.paths[i] for i in positions], self.labels[positions])
+        paths = [self.paths[i] for i in positions]
+        return replace(self, paths=paths, labels=self.labels[positions], left_out=Counter())
 
 
 def scan(root: str | os.PathLike, flag: str = "", empty_classes: bool = False) -> ImageFolder:
@@ -73,7 +92,7 @@ def scan(root: str | os.PathLike, flag: str = "", empty_classes: bool = False) -
         raise DataError(f"{culprit}: no class folders in it; expected is {root}/CLASS/IMAGE.jpg")
     paths, labels, empty = [], [], []
     for label, name in enumerate(class_names):
-        found = sorted(os.path.relpath(path, root) for path in images_below(root / name, left_out))
+        found = sorted(slashes(os.path.relpath(path, root)) for path in images_below(root / name, left_out))
         paths += found
         labels += [label] * len(found)
         if not found:
@@ -99,8 +118,8 @@ def _class_folders(root: Path, left_out: Counter[str]) -> list[str]:
 
 def remarks(folder: ImageFolder) -> list[str]:
     """Return a line on what the scan of `folder` passed over, and one if it looks like the folder above the classes."""
-    lines = [f"{folder.root}: left out: {listed(folder.left_out)}"] if folder.left_out else []
-    if {name.lower() for name in folder.class_names} <= SPLITS:
+    lines = [f"{folder.origin}: left out: {listed(folder.left_out)}"] if folder.left_out else []
+    if folder.file is None and {name.lower() for name in folder.class_names} <= SPLITS:
         lines.append(f"{folder.root}: its classes are {names(folder.class_names)}; is it the folder above the classes?")
     return lines
 
@@ -180,4 +199,4 @@ def same_classes(images: ImageFolder, class_names: list[str], flag: str, of: str
         shown = distinguishable([*missing, *unknown])
         differences = [f"without {names(shown[: len(missing)])}"] if missing else []
         differences += [] if or_more else [f"with the unknown {names(shown[len(missing) :])}"]
-        raise DataError(f"{flag} {images.root}: not the classes of {of}: {' and '.join(differences)}")
+        raise DataError(f"{flag} {images.origin}: not the classes of {of}: {' and '.join(differences)}")

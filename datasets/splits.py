@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from datasets.cache import CachedImages, StreamedImages
 from datasets.folder import ImageFolder, remarks, same_classes, scan
+from datasets.lists import read_list
 from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from datasets.subsets import folds, hold_out, subset
@@ -23,8 +24,13 @@ FEW = 2  # training images of a class below which nothing can be said of it
 class DataOptions(Protocol):
     """The options of a run that choose its images, named as the flags of finetune.py."""
 
-    train_dir: str
-    eval_dir: str
+    train_dir: str | None
+    eval_dir: str | None
+    train_list: str | None
+    eval_list: str | None
+    data_root: str | None
+    path_column: str | None
+    label_column: str | None
     val_split: float | None
     fold: str | None
     seed: int
@@ -39,6 +45,24 @@ class DataOptions(Protocol):
     orientation: str
     cache: str
     cache_dir: Path
+
+
+def labelled(options: Any, split: str, class_names: list[str] | None = None) -> ImageFolder:
+    """Return the images of `split`: "train", "eval" or "test", as the options SPLIT_dir and SPLIT_list name them.
+
+    Args:
+        options: those two, and `data_root`, `path_column` and `label_column`.
+        split: only a folder for training needs an image of every class.
+        class_names: the classes that a list may have, in their order; by default all that it has.
+
+    Raises:
+        DataError: as `scan` and `read_list`.
+    """
+    file = getattr(options, f"{split}_list")
+    if file is None:
+        return scan(getattr(options, f"{split}_dir"), f"--{split}_dir", empty_classes=split != "train")
+    columns = options.path_column, options.label_column
+    return read_list(file, f"--{split}_list", options.data_root, *columns, class_names)
 
 
 def choose(folder: ImageFolder, options: DataOptions) -> tuple[np.ndarray, list[str]]:
@@ -65,7 +89,7 @@ def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) 
         DataError: a folder, a class or a list is missing or does not fit the others, or there is a single class.
         UsageError: the options ask for a subset that the folder cannot give.
     """
-    folder = scan(options.train_dir, "--train_dir")
+    folder = labelled(options, "train")
     _refuse_one_class(folder)
     chosen, class_names = choose(folder, options)
     if len(class_names) == 1:
@@ -90,11 +114,11 @@ def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) 
         return Dataset.of(store, class_names, chosen[fold != number - 1]), (
             Dataset.of(store, class_names, chosen[fold == number - 1]) if number else train
         )
-    other = scan(options.eval_dir, "--eval_dir", empty_classes=True)
-    same_classes(other, folder.class_names, "--eval_dir", f"--train_dir {folder.root}")
+    other = labelled(options, "eval", folder.class_names)
+    same_classes(other, folder.class_names, "--eval_dir", f"--train_{folder.kind} {folder.origin}")
     evaluation = Dataset.of(store_of(other, preprocess, options.cache, options.cache_dir), class_names)
     if not len(evaluation):
-        raise DataError(f"--eval_dir {other.root}: no image of {names(class_names)}")
+        raise DataError(f"--eval_{other.kind} {other.origin}: no image of {names(class_names)}")
     return train, evaluation
 
 
@@ -111,23 +135,24 @@ def _folds(train: Dataset, count: int, seed: int) -> np.ndarray:
 def _refuse_one_class(folder: ImageFolder) -> None:
     if len(folder.class_names) == 1:
         (name,) = folder.class_names
-        nested = len({os.path.dirname(path) for path in folder.paths}) > 1
+        nested = folder.file is None and len({os.path.dirname(path) for path in folder.paths}) > 1
         hint = f"; are the class folders in {folder.root}/{name}?" if nested else ""
-        raise DataError(f"--train_dir {folder.root}: a single class, {name}; accepted are two or more{hint}")
+        culprit = f"--train_{folder.kind} {folder.origin}"
+        raise DataError(f"{culprit}: a single class, {name}; accepted are two or more{hint}")
 
 
 def unusual(train: Dataset, evaluation: Dataset) -> list[str]:
     """Return a line for everything that looks like a mistake in the folders but may be meant."""
-    scanned = {images.store.images.root: images.store.images for images in (train, evaluation)}
+    scanned = {images.store.images.origin: images.store.images for images in (train, evaluation)}
     lines = [line for folder in scanned.values() for line in remarks(folder)]
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     small = [name for name, count in zip(train.class_names, counts) if count <= FEW]
     if small:
-        root = train.store.images.root
-        lines.append(f"{root}: {FEW} training images or fewer of {names(small)}: too few to judge by")
+        origin = train.store.images.origin
+        lines.append(f"{origin}: {FEW} training images or fewer of {names(small)}: too few to judge by")
     absent = evaluation.classes_without_images
     if absent:
-        lines.append(f"{evaluation.store.images.root}: no image of {names(absent)}: scored without them")
+        lines.append(f"{evaluation.store.images.origin}: no image of {names(absent)}: scored without them")
     return lines
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from datasets.folder import ImageFolder
 from utils.errors import DataError, UsageError, names
+from utils.system import slashes
 
 
 def pick_classes(num_classes: int, kept: int, seed: int) -> list[int]:
@@ -131,7 +132,7 @@ def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:
     except OSError as error:
         raise DataError(f"--sample_list {path}: {error.strerror}") from None
     known = {name: position for position, name in enumerate(images.paths) if position in allowed}
-    wanted = [line if line in known else line.strip() for line in lines if line.strip()]
+    wanted = [line if line in known else slashes(line.strip()) for line in lines if line.strip()]
     unknown = [line for line in wanted if line not in known]
     if unknown or not wanted:
         raise DataError(

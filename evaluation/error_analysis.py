@@ -48,8 +48,11 @@ def folders(root: Path, checkpoints: list[str]) -> dict[str, Path]:
     """Return a folder in `root` for each checkpoint, by its name, or by its path where two have the same name."""
     names = {path: Path(path).stem for path in checkpoints}
     if len({*names.values()}) < len(names):
-        above = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in checkpoints])
-        names = {path: os.path.relpath(path, above) for path in checkpoints}
+        parents = [os.path.dirname(os.path.abspath(path)) for path in checkpoints]
+        if len({os.path.splitdrive(parent)[0] for parent in parents}) > 1:  # on Windows
+            names = {path: os.path.abspath(path).replace(":", "").lstrip("\\") for path in checkpoints}
+        else:
+            names = {path: os.path.relpath(path, os.path.commonpath(parents)) for path in checkpoints}
     return {path: root / name for path, name in names.items()}
 
 

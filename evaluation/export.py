@@ -20,6 +20,7 @@ from evaluation.deployed import INPUT, compare, quiet, runner, timed
 from evaluation.prediction import class_names, image_files
 from utils.errors import DataError, WeightsError
 from utils.files import write_text
+from utils.system import rename
 
 NAME = "inference"  # the name PaddleX and PaddleClas expect
 PADDLEX_NAME = "ResNet50"  # PaddleX reads a model by the name of one of its own, and every classifier alike
@@ -65,7 +66,7 @@ def export(model: Classifier, out: Path, images: np.ndarray, onnx: bool) -> list
         with quiet():
             networks = write(model, temporary, onnx)
         check(model, images, networks)
-        os.replace(temporary, out)
+        rename(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return sorted(out.iterdir())

@@ -109,7 +109,7 @@ class Interpolation:
     @paddle.no_grad()
     def __init__(self, network: nn.Layer, images: Dataset, batch_size: int, seed: int):
         if len(images) < 2:
-            raise DataError(f"{images.store.images.root}: {len(images)} image; interpolation losses need two or more")
+            raise DataError(f"{images.store.images.origin}: {len(images)} image; interpolation losses need two or more")
         self.network, self.images, self.batch_size, self.seed = network, images, batch_size, seed
         parts = []
         with eval_mode(network), _bar(len(images), "scoring") as bar:

@@ -108,18 +108,19 @@ def labelled(store: StreamedImages, model: Classifier, path: str) -> Dataset:
     """
     folder = store.images
     if model.class_names is not None:
-        same_classes(folder, model.class_names, "--test_dir", path, or_more=model.sampled)
+        same_classes(folder, model.class_names, f"--test_{folder.kind}", path, or_more=model.sampled)
         others = len({*folder.class_names} - {*model.class_names})
         if others:
-            print(f"{path}: {others} classes of {folder.root} are not among the checkpoint's {model.width}: left out")
+            print(f"{path}: {others} classes of {folder.origin} are not among the checkpoint's {model.width}: left out")
     elif len(folder.class_names) != model.width:
-        raise DataError(f"--test_dir {folder.root}: {len(folder.class_names)} classes, {path} has {model.width}")
+        culprit = f"--test_{folder.kind} {folder.origin}"
+        raise DataError(f"{culprit}: {len(folder.class_names)} classes, {path} has {model.width}")
     images = Dataset.of(store, model.class_names or folder.class_names)
     absent = images.classes_without_images
     if absent:
-        print(f"{path}: {folder.root} has no image of {names(absent)}: scored without them")
+        print(f"{path}: {folder.origin} has no image of {names(absent)}: scored without them")
     if not len(images):
-        raise DataError(f"--test_dir {folder.root}: no image of the classes of {path}")
+        raise DataError(f"--test_{folder.kind} {folder.origin}: no image of the classes of {path}")
     return images
 
 

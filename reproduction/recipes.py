@@ -19,10 +19,10 @@ from typing import NamedTuple
 from evaluation.interpolation import TITLES, Loss
 from evaluation.metrics import METRICS
 from reproduction.values import boolean, entries, mapping, numbers, options, shown, text
+from utils import yamlfile
 from utils.commandline import shortened
 from utils.errors import UsageError
 
-LARGEST = 2**18  # characters of a recipe; those in recipes/ have a few thousand
 MOST_RUNS = 100_000
 IMPLIED = {("orientation", "ignore")}  # what versions without the option did: their results keep their names
 
@@ -119,7 +119,7 @@ def load(path: str | Path) -> Recipe:
     """
 
     path = Path(path)
-    content = mapping(_read(path), str(path), _TOP)
+    content = mapping(yamlfile.read(path, "recipe", "recipes/demo.yaml"), str(path), _TOP)
     sections = {name: entries(content.get(name), f"{path}: {name}", keys) for name, keys in _KEYS.items()}
     for name, section in sections.items():
         if not section and name != "scores":
@@ -139,23 +139,6 @@ def load(path: str | Path) -> Recipe:
     if "published" in content:
         recipe.published.update(_read_published(recipe, content["published"]))
     return recipe
-
-
-def _read(path: Path) -> object:
-    import yaml  # not for a usage error or the help
-
-    try:
-        with open(path, encoding="utf-8-sig") as file:  # Windows' editors begin it with a byte-order mark
-            content = file.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise UsageError(f"{path}: accepted are recipes of up to {LARGEST} characters")
-        return yaml.load(content, yaml.BaseLoader)  # every value stays text
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; a recipe is a file like recipes/demo.yaml") from None
-    except RecursionError:
-        raise UsageError(f"{path}: its values are nested too deeply for a recipe") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not YAML: {error}") from None
 
 
 def _check(recipe: Recipe) -> None:

@@ -15,6 +15,7 @@ from reproduction.recipes import Cell, Recipe, digest
 from training import embedded
 from training.options import AUTO, Options
 from utils.errors import UsageError
+from utils.system import link, rename
 
 CACHE_DIR = "./cache"  # the default of finetune.py
 
@@ -178,8 +179,8 @@ class Run:
         shutil.rmtree(partial, ignore_errors=True)
         for path in images.select(chosen).paths:
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
-            (partial / path).symlink_to((images.root / path).resolve())
-        os.replace(partial, target)
+            link((images.root / path).resolve(), partial / path)
+        rename(partial, target)
 
 
 def _words(flags: dict[str, str]) -> list[str]:

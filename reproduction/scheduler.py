@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import Interrupted
-from utils.files import lock
 from utils.signals import Stop
+from utils.system import WINDOWS, lock
 
 PAUSE = 0.1  # seconds between two polls of the processes
+# so that Ctrl-C in a terminal reaches the processes once, from here; Windows hands Ctrl-Break on to such a group only
+_APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if WINDOWS else {"start_new_session": True}
 # asks Linux for SIGTERM when the parent dies (PR_SET_PDEATHSIG is 1), then becomes the command
 _BIND = (
     "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); "
@@ -92,7 +94,7 @@ class Pool:
                     time.sleep(PAUSE)
                     self._poll(stopping=stop.signal is not None)
             finally:
-                self._forward(signal.SIGKILL)  # a no-op unless there was an error here or a second SIGINT
+                self._kill()  # a no-op unless there was an error here or a second SIGINT
         if stop.signal:
             raise Interrupted(stop.signal, "every process has saved and stopped; the same command goes on from there")
 
@@ -119,7 +121,7 @@ class Pool:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
-                start_new_session=True,  # so that Ctrl-C in a terminal reaches them once, from here
+                **_APART,
             )
         self.working[slot] = _Working(job, product, process, began)
 
@@ -138,10 +140,13 @@ class Pool:
 
     def _forward(self, number: int) -> None:
         for work in self.working.values():
-            work.process.send_signal(number)
-        if number == signal.SIGKILL:
-            for work in self.working.values():
-                work.process.wait()
+            work.process.send_signal(signal.CTRL_BREAK_EVENT if WINDOWS else number)
+
+    def _kill(self) -> None:
+        for work in self.working.values():
+            work.process.kill()
+        for work in self.working.values():
+            work.process.wait()
 
 
 def _bound(command: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from utils.errors import UsageError, names
 
 # flags of finetune.py that belong to a run, not to a recipe
 RESERVED = ("name", "train_dir", "eval_dir", "save", "log_dir", "cache_dir", "gpu", "seed")
-RESERVED += ("resume", "overwrite", "dry_run")
+RESERVED += ("resume", "overwrite", "dry_run", "train_list", "eval_list", "data_root")
 
 
 def numbers(values: object, where: str, low: int = 0, high: int = LARGEST_SEED) -> list[int]:

@@ -15,8 +15,9 @@ from training.options import Options
 from utils.commandline import shortened
 from utils.errors import DataError, UsageError, names
 
-_FOLDERS = {"train": "train_dir", "evaluation": "eval_dir"}
-_PATHS = (*_FOLDERS.values(), "sample_list")
+_SPLITS = {"train": "train", "evaluation": "eval"}  # as in `Identity.images`, and in the names of the options
+_PATHS = (*(f"{split}_{kind}" for split in _SPLITS.values() for kind in ("dir", "list")), "data_root", "sample_list")
+_COLUMNS = ("path_column", "label_column")
 EARLIER = {"orientation": "ignore"}  # what versions without these options did, where it is not today's default
 
 
@@ -27,7 +28,8 @@ class Identity:
     Attributes:
         options: those that can change the result, hyper-parameters included, by name.
         listed: sha256 of the list of training files.
-        images: sha256 of names and bytes of the "train" and "evaluation" images; {} in files of earlier versions.
+        images: sha256 of names, bytes and, where a list has them, labels of the "train" and "evaluation" images; {} in
+            files of earlier versions.
         weights: sha256 of the pretrained weights; None without.
         ranks: the number of processes.
         variant: the edition of the architecture that the weights belong to; "" for the architecture's.
@@ -84,7 +86,7 @@ class Identity:
     def _changed_options(self, then: Identity) -> list[str]:
         covered = set()  # paths whose content is compared
         if then.images:
-            covered |= set(_PATHS)
+            covered |= {*_PATHS, *_COLUMNS}
         if self.weights and self.weights == then.weights:
             covered.add("pretrained")
         return [
@@ -93,14 +95,17 @@ class Identity:
             if name not in covered and not _same(name, value, then.options.get(name))
         ]
 
+    def _origin(self, split: str) -> str:
+        return self.options.get(f"{split}_list") or self.options[f"{split}_dir"]
+
     def _changed_content(self, then: Identity) -> list[str]:
         changed = []
         if self.listed != then.listed:
-            changed.append(f"the list of training files in {self.options['train_dir']} has changed")
-        for split, folder in _FOLDERS.items():
+            changed.append(f"the list of training files in {self._origin('train')} has changed")
+        for split, name in _SPLITS.items():
             known = {self.images.get(split), then.images.get(split)}
             if len(known - {None}) == 2 and not changed:
-                changed.append(f"the {split} images in {self.options[folder]} are not those it was started with")
+                changed.append(f"the {split} images in {self._origin(name)} are not those it was started with")
         if self.weights != then.weights:
             changed.append(f"the weights of --pretrained {self.options['pretrained']} have changed")
         if self.variant != then.variant:
@@ -125,10 +130,11 @@ def digests(train: Dataset, evaluation: Dataset) -> dict[str, str]:
 
 def _digest(images: Dataset) -> str:
     value = hashlib.sha256()
-    for path, content in zip(images.paths, images.store.contents(images.positions.tolist())):
+    folder, positions = images.store.images, images.positions.tolist()
+    for position, content in zip(positions, images.store.contents(positions)):
         if not content.digest:
-            raise DataError(f"{images.store.images.root / path}: cannot be read")
-        value.update(os.fsencode(f"{path}\t{content.digest}\n"))
+            raise DataError(f"{folder.root / folder.paths[position]}: cannot be read")
+        value.update(os.fsencode(f"{folder.key(position)}\t{content.digest}\n"))
     return value.hexdigest()
 
 

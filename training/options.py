@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import difflib
 import functools
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,12 +17,13 @@ from datasets.preprocess import ORIENTATIONS
 from evaluation.metrics import METRICS
 from models import ARCHITECTURES, STAGED
 from models.heads import INITS
-from training import embedded
+from training import embedded, settings
 from training.flags import SWITCH, accepted, add_argument, add_field, converted, flag
 from utils.commandline import SEED, Parser, number, shortened
 from utils.errors import UsageError
 from utils.precision import MODES
 from utils.shares import REFERENCE, Period, at, is_share
+from utils.system import refused
 from utils.words import fold, seconds
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
@@ -29,7 +31,15 @@ PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True),
 SHARE, DECAY = number(float, 0, 1, below=True), number(float, 0, 1, above=True)
 AUTO, ONLY = "auto", "only"
 LENGTHS = ("max_iters", "epochs", "time")  # of which a run is given one
-SCORED = ("val_split", "eval_dir", "fold", "folds")  # likewise: which images are scored
+SCORED = ("val_split", "eval_dir", "eval_list", "fold", "folds")  # likewise: which images are scored
+TRAINED = ("train_dir", "train_list")
+ALTERNATIVES = (  # a flag replaces each of these that a file has
+    LENGTHS,
+    SCORED,
+    TRAINED,
+    ("resume", "overwrite"),
+    ("sample_rate", "sample_total", "sample_list"),
+)
 SHARE = number(float, 0, 1, below=True)
 _data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
@@ -44,8 +54,13 @@ class Options:
     """
 
     # fmt: off
-    train_dir: str = _data(None, str, "folder of class folders (./dataset/train)")
-    eval_dir: str = _data(None, str, "the same classes, scored while training (./dataset/test)")
+    train_dir: str | None = _data(None, str, "folder of class folders (./dataset/train)")
+    eval_dir: str | None = _data(None, str, "the same classes, scored while training (./dataset/test)")
+    train_list: str | None = _data(None, str, "in place of train_dir: a table of paths and labels", "FILE")
+    eval_list: str | None = _data(None, str, "in place of eval_dir: likewise", "FILE")
+    data_root: str | None = _data(None, str, "what paths of the lists are relative to (the folder of the list)", "DIR")
+    path_column: str | None = _data(None, str, "their column of paths (path)", "NAME")
+    label_column: str | None = _data(None, str, "their column of classes (label)", "NAME")
     image_size: int = _data(224, COUNT, "side of the square the network sees")
     resize_size: int = _data(None, COUNT, "side images are resized to first (256/224 of image_size for most networks)")
     keep_aspect: bool = _data(False, SWITCH, "resize the shorter side only")
@@ -141,14 +156,18 @@ class Options:
                 _refuse(option, name)
         if given.get("schedule") == "cosine" and "lr_drop" in given:
             raise UsageError("--schedule cosine and --lr_drop: give one of them")
-        task = "train_dir" not in given and "eval_dir" not in given and not Path("dataset").exists()
+        folders = {"train_dir", "eval_dir", "train_list", "eval_list"}
+        task = not folders & given.keys() and not Path("dataset").exists()
         known = {**arguments, **_FLAGS}
         defaults = {key: value for key, value in embedded.preset(given).items() if key in known} if task else {}
         chosen = {**defaults, **given}
-        for options in (LENGTHS, SCORED):
+        for options in (LENGTHS, SCORED, TRAINED):
             both = [f"--{option}" for option in options if given.get(option) is not None]
             if len(both) > 1:
                 raise UsageError(f"{' and '.join(both)}: give one of them")
+        if given.get("train_list") and not given.keys() & SCORED:
+            accepted = "--eval_list, --eval_dir, --val_split and --folds"
+            raise UsageError(f"--train_list: what is scored? accepted beside it are {accepted}")
         if given.get("epochs") or given.get("time"):
             chosen["max_iters"] = None  # decided when the images, or their pace, are known
         method = {key: chosen.pop(key, parameter.default) for key, (parameter, _) in arguments.items()}
@@ -161,13 +180,7 @@ class Options:
         Raises:
             UsageError: naming the flag, its value and what is accepted.
         """
-        arguments = regularizers.arguments(flags.get("regularizer", regularizers.DEFAULT))
-        given = {}
-        for option, text in flags.items():
-            about = _FLAGS[option].metadata if option in _FLAGS else {"accepts": SWITCH, "bare": None}
-            accepts = accepted(arguments[option][1]) if option in arguments else about["accepts"]
-            given[option] = True if about["bare"] and not text else converted(option, text, accepts)
-        return cls.of(given)
+        return cls.of(_converted(flags, flags.get("regularizer", regularizers.DEFAULT)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return every option by name, for a summary or a checkpoint."""
@@ -211,9 +224,11 @@ class Options:
             if getattr(self, name) in (None, ""):
                 object.__setattr__(self, name, value)
 
-        default("train_dir", "./dataset/train")
-        default("eval_dir", "./dataset/test")
-        default("name", Path(self.train_dir).resolve().parent.name.lstrip(".") or "run")
+        if self.train_list is None:
+            default("train_dir", "./dataset/train")
+        if self.eval_list is None:
+            default("eval_dir", "./dataset/test")
+        default("name", Path(self.train_list or self.train_dir).resolve().parent.name.lstrip(".") or "run")
         default("resize_size", round(self.image_size / crop_share(self.pretrained, self.model_arch)))
         if not self.resume:  # else as when the run was started
             default("orientation", "exif")
@@ -234,6 +249,13 @@ class Options:
             raise UsageError("--resume and --overwrite: give one of them")
         if "/" in self.name or self.name.startswith("."):
             raise UsageError(f"--name {self.name}: a name, not a path")
+        if refused(self.run):
+            raise UsageError(
+                f"--name {self.name}: Windows accepts no file of this name; accepted are letters and digits"
+            )
+        for option in ("data_root", "path_column", "label_column"):
+            if getattr(self, option) is not None and self.train_list is None and self.eval_list is None:
+                raise UsageError(f"--{option} is of lists; accepted with --train_list or --eval_list")
         if self.resize_size < self.image_size:
             raise UsageError(f"--resize_size {self.resize_size} is smaller than --image_size {self.image_size}")
         named(self.augment)
@@ -292,14 +314,57 @@ def parse(argv: list[str]) -> Options:
         UsageError: an unknown flag or method, a value out of range, or options that contradict one another.
     """
     first = Parser(add_help=False)
-    first.add_argument("--regularizer", default=regularizers.DEFAULT)
-    name = first.parse_known_args(argv)[0].regularizer
+    first.add_argument("--regularizer")
+    first.add_argument("--config")
+    chosen = first.parse_known_args(argv)[0]
+    texts = _settings(chosen.config) if chosen.config else {}
+    name = chosen.regularizer or texts.get("regularizer", regularizers.DEFAULT)
+    written = _of_file(chosen.config, texts, name) if chosen.config else {}
     given, unknown = _parser(name).parse_known_args(argv)
     for word in unknown:
         if not word.startswith("--"):
             raise UsageError(f"unexpected {shortened(word)!r}: every value follows its --flag; --help lists the flags")
         _refuse(word.split("=")[0].removeprefix("--"), name)
-    return Options.of(vars(given))
+    given = {option: value for option, value in vars(given).items() if option != "config"}
+    for alternatives in ALTERNATIVES:
+        if not given.keys().isdisjoint(alternatives):
+            written = {option: value for option, value in written.items() if option not in alternatives}
+    if given.get("schedule") == "cosine":
+        written.pop("lr_drop", None)
+    return Options.of({**written, **given})
+
+
+def _converted(flags: dict[str, str], name: str) -> dict[str, Any]:
+    """Return the values of flags, given as text, of a run of method `name`."""
+    arguments, given = regularizers.arguments(name), {}
+    for option, text in flags.items():
+        about = _FLAGS[option].metadata if option in _FLAGS else {"accepts": SWITCH, "bare": None}
+        accepts = accepted(arguments[option][1]) if option in arguments else about["accepts"]
+        given[option] = True if about["bare"] and not text else converted(option, text, accepts)
+    return given
+
+
+def _settings(path: str) -> dict[str, str]:
+    bare = {name: True for name, option in _FLAGS.items() if option.metadata["bare"]}
+    switches = {name: False for name, option in _FLAGS.items() if option.metadata["accepts"] is SWITCH}
+    return settings.read(path, {**bare, **switches})
+
+
+def _of_file(path: str, texts: dict[str, str], name: str) -> dict[str, Any]:
+    """Return the options in the file of `--config`, of a run of method `name`.
+
+    Raises:
+        UsageError: an unknown option, for which the nearest known one is named, or a value that is not accepted.
+    """
+    try:
+        known = [*_FLAGS, *regularizers.arguments(name)]
+        for option in texts:
+            if option not in known:
+                near = difflib.get_close_matches(option, known, 1)
+                _refuse(option, name, f"the nearest option is {near[0]}" if near else "--help lists the accepted ones")
+        return _converted(texts, name)
+    except UsageError as error:
+        raise UsageError(f"--config {path}: {error}") from None
 
 
 def _parser(name: str) -> Parser:
@@ -312,14 +377,15 @@ def _parser(name: str) -> Parser:
     groups = {title: parser.add_argument_group(title) for title in ("data", "run", "training")}
     for option in _FLAGS.values():
         add_field(groups[option.metadata["group"]], option, name if option.name == "regularizer" else option.default)
+    groups["run"].add_argument("--config", metavar="FILE", help="a file of options, as a run leaves one; flags win")
     described, method = regularizers.descriptions(name), parser.add_argument_group(f"hyper-parameters of {name}")
     for parameter, hint in regularizers.arguments(name).values():
         add_argument(method, parameter, hint, described.get(parameter.name, "").rstrip("."))
     return parser
 
 
-def _refuse(option: str, name: str) -> None:
+def _refuse(option: str, name: str, hint: str = "--help lists the accepted ones") -> None:
     others = [other for other in regularizers.REGULARIZERS if option in regularizers.arguments(other)]
     if others:
         raise UsageError(f"--{option} is not an option of --regularizer {name}; it belongs to {', '.join(others)}")
-    raise UsageError(f"unknown argument --{option}; --help lists the accepted ones")
+    raise UsageError(f"unknown argument --{option}; {hint}")

@@ -18,6 +18,7 @@ from datasets.preprocess import ORDINARY, Preprocess
 from evaluation import curves, metrics
 from evaluation.error_analysis import csv_text
 from evaluation.scores import Scores
+from training import settings
 from training.advice import Advice
 from training.build import Run
 from training.options import AFFECTING, Options
@@ -25,7 +26,8 @@ from training.summary import Summary
 from training.table import COLUMNS, read_rows
 from utils.distributed import Ranks
 from utils.errors import UsageError, warn
-from utils.files import lock, write_text
+from utils.files import write_text
+from utils.system import lock
 
 MANY_EPOCHS = 1000  # above it a run is said to be long for its images
 # options that nobody compares runs by, beside those that cannot change a result
@@ -50,13 +52,15 @@ class RunLog:
         self.base, self.run = Path(save) / run, run
         self.visual_dir = Path(log_dir) / run
         self.base.parent.mkdir(parents=True, exist_ok=True)
-        self._text = open(self.path(".txt"), "a+", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+        self._text = open(  # noqa: SIM115
+            self.path(".txt"), "a+", encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
         if not lock(self._text):
             self._text.close()
             raise UsageError(f"--name: another process is writing {self.path('.txt')}; give another --name")
         self._began = os.fstat(self._text.fileno()).st_size  # before it are the lines of earlier processes
         self.rows: list[dict] = []
-        self._bar, self._visual, self._samples = None, None, ""
+        self._bar, self._visual, self._inputs = None, None, {}
         self._replaces = False  # whether files of an earlier run are still there, or may be
 
     def path(self, ending: str) -> Path:
@@ -81,10 +85,10 @@ class RunLog:
         self._started, self._first = time.time(), step
 
     def describe(self, run: Run, device: str) -> None:
-        """Log what the run trains on; write the list of its training files, a new run with its first checkpoint."""
-        self._samples = splits.listing(run.train)[0]
+        """Log what the run trains on; write its training files and its options, a new run with its first checkpoint."""
+        self._inputs = {"_samples.txt": splits.listing(run.train)[0], ".yaml": settings.text(run.options)}
         if not self._replaces:
-            write_text(self.path("_samples.txt"), self._samples)
+            self._write_inputs()
         for line in run.skipped:
             self.line(f"skipped: {line}")
         self.line(f"{self.run}: {len(run.train)} images, {len(run.train.class_names)} classes, {device}")
@@ -108,7 +112,7 @@ class RunLog:
         for ending in (".json", ".csv", ".png", "_Best.pdparams", "_Last.pdparams"):
             if self.path(ending) != first:
                 self.path(ending).unlink(missing_ok=True)
-        write_text(self.path("_samples.txt"), self._samples)
+        self._write_inputs()
         if self._began:
             with open(self.path(".txt"), "rb") as file:
                 file.seek(self._began)
@@ -116,6 +120,10 @@ class RunLog:
             self._text.truncate(0)
             self._text.write(lines.decode("utf-8", "replace"))
             self._text.flush()
+
+    def _write_inputs(self) -> None:
+        for ending, text in self._inputs.items():
+            write_text(self.path(ending), text)
 
     def line(self, text: str) -> None:
         """Print a line and append it to the run's log, with the time."""

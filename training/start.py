@@ -19,7 +19,17 @@ from utils.distributed import Ranks
 from utils.errors import UsageError, names, warn
 from utils.files import digest, same_file
 
-_ENDINGS = ("_Best.pdparams", "_Last.pdparams", "_Probe.pdparams", "_samples.txt", ".txt", ".csv", ".json", ".png")
+_ENDINGS = (
+    "_Best.pdparams",
+    "_Last.pdparams",
+    "_Probe.pdparams",
+    "_samples.txt",
+    ".txt",
+    ".csv",
+    ".json",
+    ".png",
+    ".yaml",
+)
 
 
 def require_state(options: Options) -> None:
@@ -82,7 +92,7 @@ def may_start(options: Options, log: RunLog | NullLog) -> None:
         raise UsageError(f"the run {log.base} {state}; --overwrite starts it again, --name gives another name")
     if not (options.resume and (finished or started)):
         own = [log.path(ending) for ending in _ENDINGS]
-        for flag in ("pretrained", "sample_list"):
+        for flag in ("pretrained", "sample_list", "train_list", "eval_list"):
             path = getattr(options, flag)
             if path is not None and same_file(path, own):
                 raise UsageError(f"--{flag} {path} is a file of this run, which replaces it; give another --name")

@@ -11,6 +11,7 @@ from datasets.loader import Dataset
 from evaluation.scores import Scores
 from training.build import Run
 from utils.provenance import provenance
+from utils.system import slashes
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Summary:
         last: updates and every metric of the last evaluation.
         best: updates and accuracy of the best one, and the metric that chose it.
         teacher: updates and every metric by the teacher's weights, at the end; None for a method without teacher.
-        scored_on: folder and number of the evaluation images, and whether they were held out of the training folder.
+        scored_on: folder or list and number of the evaluation images; whether they were held out of the training ones.
         samples_sha256: of the list of training files.
         images: sha256 of the "train" and "evaluation" images, names and bytes.
         skipped_images: a line for each image that was left out because it cannot be read.
@@ -61,7 +62,7 @@ class Summary:
         scored_on = self.scored_on["folder"]
         if self.scored_on["held_out"]:
             scored_on = f"{self.scored_on['images']} images held out of {scored_on}"
-        elif self.scored_on["folder"] == str(Path(self.options["train_dir"])):
+        elif self.scored_on["folder"] == slashes(Path(self.options["train_list"] or self.options["train_dir"])):
             scored_on = "the images that it was trained on"
         best = f"best {self.best['acc']:.2f} % at step {self.best['step']}"
         select = self.options["select"]
@@ -91,7 +92,7 @@ def summarize(run: Run, done: int, scores: Scores, teacher: Scores | None, evalu
         best=run.best,
         teacher={"step": done, **teacher.values} if teacher else None,
         scored_on={
-            "folder": str(evaluation.store.images.root),
+            "folder": slashes(evaluation.store.images.origin),
             "images": len(evaluation),
             "held_out": options.held_out,
         },

@@ -1,4 +1,4 @@
-"""Atomic writes, locks, digests and a cache of arrays."""
+"""Atomic writes, digests and a cache of arrays."""
 
 from __future__ import annotations
 
@@ -17,20 +17,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from filelock import lock_descriptor
 
+from utils import system
 from utils.errors import UsageError
-
-
-def lock(file: IO) -> bool:
-    """Lock an open file until it is closed or its process ends; return False if another process holds the lock.
-
-    On a file system without locks nobody is kept out.
-    """
-    try:
-        return lock_descriptor(file.fileno(), blocking=False)
-    except OSError:
-        return True
+from utils.system import lock
 
 
 @contextlib.contextmanager
@@ -56,17 +46,20 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     try:
         with open(temporary, "wb") as mark:
             lock(mark)
-            os.utime(mark.fileno(), (0, 0))  # writing in the block changes this time
+            os.utime(temporary, (0, 0))  # writing in the block changes this time
             yield temporary
-            with open(temporary, "rb") as file:
+            with open(temporary, "r+b") as file:  # Windows flushes only what may be written
                 written = os.fstat(file.fileno())
                 if not (written.st_size or written.st_mtime):
                     raise FileNotFoundError(errno.ENOENT, "nothing was written to it", str(temporary))
                 if stream is None:
                     os.fsync(file.fileno())
-                    os.replace(temporary, target)
                 else:
                     _pour(file, stream)
+            if stream is None:
+                if system.WINDOWS:  # which renames nothing that is open
+                    mark.close()
+                system.rename(temporary, target)
     except BaseException as failure:
         if isinstance(failure, OSError) and (failure.errno is None or failure.filename is None):  # NumPy sets neither
             raise OSError(failure.errno or errno.EIO, failure.strerror or str(failure), str(path)) from failure
@@ -94,6 +87,8 @@ def _stream(path: Path) -> Path | int | None:
         return None
     while True:
         parent = os.path.realpath(path.parent)
+        if parent == "/dev/fd" and path.name.isdecimal():  # of macOS, where its entries are no links
+            return int(path.name)
         if parent.startswith("/proc/"):
             return int(path.name) if parent == os.path.realpath("/proc/self/fd") else path
         if not path.is_symlink():
@@ -113,15 +108,19 @@ def _pour(file: IO, stream: Path | int) -> None:
 def _remove_leftovers(path: Path) -> None:
     """Remove the temporary files of `path` that no process holds; without locks nobody can tell, so all stay."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError), open(leftover, "r+b") as file:
-            if lock_descriptor(file.fileno(), blocking=False):
+        with contextlib.suppress(OSError):
+            with open(leftover, "r+b") as file:
+                free = system.take_lock(file.fileno())
+                if free and not system.WINDOWS:
+                    leftover.unlink()
+            if free and system.WINDOWS:  # which removes nothing that is open
                 leftover.unlink()
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write `text` as UTF-8; bytes of file names that are not UTF-8 are kept."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))  # lines end alike on every system
 
 
 def same_file(path: str | os.PathLike, others: Iterable[str | os.PathLike]) -> str | None:
@@ -153,7 +152,7 @@ def refuse_inputs(outputs: dict[str, str | os.PathLike], inputs: Iterable[str | 
         read = same_file(path, inputs)
         if read is not None:
             raise UsageError(f"--{flag} {path} would replace {read}, which is read; give another name")
-        real = os.path.realpath(path)
+        real = os.path.normcase(os.path.realpath(path))
         if real in earlier and _stream(Path(path)) is None:
             raise UsageError(f"--{flag} {path} would replace --{earlier[real]}; give another name")
         earlier[real] = flag

@@ -7,8 +7,8 @@ import signal
 import threading
 from collections.abc import Iterator
 
-# a closed terminal sends SIGHUP, which Windows does not have
-ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+# a closed terminal sends SIGHUP, or SIGBREAK on Windows, where Ctrl-Break and reproduce.py send it too
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
 
 
 class Terminated(KeyboardInterrupt):

@@ -9,7 +9,10 @@ import os
 import select
 import sys
 
+from utils import system
+
 ENCODE = "file-names-or-escapes"  # how characters are written that an encoding lacks
+_GONE = {errno.EPIPE, *([errno.EINVAL] if system.WINDOWS else ())}  # a reader that has gone away
 
 
 class _Stream(io.FileIO):
@@ -30,7 +33,7 @@ class _Stream(io.FileIO):
                 select.select([], [self], [])
             return written
         except OSError as error:
-            if error.errno != errno.EPIPE and not self._terminal:
+            if error.errno not in _GONE and not self._terminal:
                 self.failure = self.failure or error
             return len(data)
 
@@ -40,13 +43,17 @@ def protect() -> None:
 
     Characters that the encoding lacks are written as escapes such as `\\u732b`, on standard output the bytes of a file
     name that are not UTF-8 as they are. A stream that was closed when the process was started leads nowhere, so that no
-    file that is opened later takes its number. A stream that was replaced before, as in a notebook, stays.
+    file that is opened later takes its number. A stream that was replaced before, as in a notebook, stays. So does the
+    console of Windows, which takes every character: as bytes it would show those of its code page.
     """
     codecs.register_error(ENCODE, _encode)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         _occupy(number)
         stream = getattr(sys, name)
         if number == 0 or stream is not getattr(sys, f"__{name}__") or isinstance(_raw(stream), _Stream):
+            continue
+        if type(_raw(stream)).__name__ == "_WindowsConsoleIO":
+            stream.reconfigure(errors="backslashreplace")
             continue
         raw = _Stream(number if stream is not None else os.open(os.devnull, os.O_WRONLY))
         if stream is not None:

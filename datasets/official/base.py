@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from utils.errors import DataError
+from utils.system import refused
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Listing:
 
 def _is_file_name(name: str) -> bool:
     try:
-        return 0 < len(os.fsencode(name)) < 256 and "\0" not in name
+        return 0 < len(os.fsencode(name)) < 256 and "\0" not in name and not refused(name)
     except UnicodeEncodeError:
         return False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.archives import folder_files
+from utils import system
 from utils.errors import DataError, UsageError
 from utils.files import write_text
 
@@ -32,29 +32,40 @@ def building(out: Path) -> Iterator[Path]:
         partial.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"--out {out}: {error.filename} is not a folder") from None
-    lock = os.open(partial, os.O_RDONLY)
-    try:
-        _claim(partial, lock)
+    with _opened(partial) as descriptor:
+        _claim(partial, descriptor)
         try:
             yield partial
-            os.replace(partial, out)
+            system.rename(partial, out)
         except BaseException:
             _empty(partial)
             (partial / RECORD).unlink(missing_ok=True)
             partial.rmdir()
             raise
-    finally:
-        os.close(lock)
 
 
-def _claim(partial: Path, lock: int) -> None:
+@contextlib.contextmanager
+def _opened(partial: Path) -> Iterator[int]:
+    """Yield the descriptor whose lock claims `partial`: its own, or that of a file beside it on Windows.
+
+    Windows opens no folder, and renames none in which a file is open.
+    """
+    beside = partial.with_name(f".{partial.name}.lock")
+    flags = os.O_RDWR | os.O_CREAT if system.WINDOWS else os.O_RDONLY
+    descriptor = os.open(beside if system.WINDOWS else partial, flags)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UsageError(f"{partial}: another process is at work there") from None
-    except OSError:  # a file system without locks
-        pass
-    if not partial.exists() or not os.path.samestat(os.fstat(lock), os.stat(partial)):
+        yield descriptor
+    finally:
+        os.close(descriptor)
+        if system.WINDOWS:
+            with contextlib.suppress(OSError):  # another process has opened it
+                beside.unlink()
+
+
+def _claim(partial: Path, descriptor: int) -> None:
+    if not system.lock(descriptor):
+        raise UsageError(f"{partial}: another process is at work there")
+    if not partial.exists() or not (system.WINDOWS or os.path.samestat(os.fstat(descriptor), os.stat(partial))):
         raise UsageError(f"{partial}: another process has just finished there")
     entries = os.listdir(partial)
     if entries and RECORD not in entries:

@@ -17,10 +17,12 @@ from tqdm import tqdm
 from datasets.official.base import Counts, DataSet, Layout, differences
 from datasets.official.building import RECORD
 from utils.errors import DataError, UsageError, names
+from utils.system import WINDOWS
 
 LONGEST_LIST = 1 << 26  # bytes; the official ones are far below
 _WAITING = ".waiting"
 _NO_HARD_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+_NO_HARD_LINK += (errno.EINVAL,) * WINDOWS  # of a drive that is FAT
 
 
 def save(content: IO[bytes], path: Path) -> None:

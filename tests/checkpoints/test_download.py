@@ -1,4 +1,3 @@
-import fcntl
 import hashlib
 import http.server
 import os
@@ -13,6 +12,7 @@ import pytest
 
 from checkpoints import download
 from checkpoints.download import fetch
+from utils import system
 from utils.errors import WeightsError
 
 CONTENT = bytes(range(256)) * 1024
@@ -348,7 +348,7 @@ def no_locks(*_):
 
 
 def test_works_where_there_are_no_locks(site, monkeypatch, path):
-    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(system, "take_lock", no_locks)
     fetch(site.url, path, md5=MD5)
     assert path.read_bytes() == CONTENT
     assert left(path) == ["weights.pdparams"]

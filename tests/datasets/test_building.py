@@ -124,12 +124,13 @@ def test_two_processes_do_not_meet(tmp_path):
 
 @pytest.mark.parametrize("another_begins", [False, True])
 def test_process_that_ends_between_opening_and_locking(another_begins, tmp_path, monkeypatch):
-    def flock(*_):
+    def take_lock(_):
         os.rename(tmp_path / "out.partial", tmp_path / "out")
         if another_begins:
             official.write_folder(tmp_path / "out.partial", {RECORD: b"{}"})
+        return True
 
-    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setattr("utils.system.take_lock", take_lock)
     with pytest.raises(UsageError, match="another process has just finished there"), building(tmp_path / "out"):
         pass
     assert (tmp_path / "out").is_dir()

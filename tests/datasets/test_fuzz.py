@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import subprocess
 import tarfile
 import time
@@ -17,7 +16,7 @@ from PIL import Image
 from datasets.archives import tar_files
 from datasets.decoder import FORMATS
 from datasets.preprocess import Preprocess, decode
-from tests.fuzzing import FULL
+from tests.fuzzing import FULL, peak_memory
 from tests.pictures import picture
 from utils.errors import DataError
 
@@ -89,14 +88,14 @@ def mutate(data: bytes, rng: np.random.Generator, others: list[bytes]) -> bytes:
 
 def refused_or_done(work: Callable[[], object]) -> bool:
     """Return whether `work` was refused; anything but a result or a `DataError` within time and memory fails."""
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, began = peak_memory(), time.perf_counter()
     refused = False
     try:
         work()
     except DataError:
         refused = True
     assert time.perf_counter() - began < SECONDS
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEGABYTES * 1024
+    assert peak_memory() - before < MEGABYTES * 1024
     return refused
 
 

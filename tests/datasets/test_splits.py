@@ -16,6 +16,7 @@ def options(tmp_path):
     return SimpleNamespace(
         train_dir=str(write_folder(tmp_path / "train")),
         eval_dir=str(write_folder(tmp_path / "test", count=2, seed=1)),
+        **dict.fromkeys(("train_list", "eval_list", "data_root", "path_column", "label_column")),
         val_split=None,
         fold=None,
         seed=0,

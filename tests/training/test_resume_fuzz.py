@@ -1,7 +1,6 @@
 """Damaged states of a run: each is restored or ends in a documented error, in bounded memory, and runs nothing."""
 
 import copy
-import resource
 import sys
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from checkpoints import checkpoint, pdparams
 from datasets import splits
 from models import build as build_network
-from tests.fuzzing import FULL
+from tests.fuzzing import FULL, peak_memory
 from tests.pictures import write_folder
 from training.build import build
 from training.options import Options
@@ -119,7 +118,7 @@ def attempt(run, path):
 
 def fuzz(run, folder, seed, count):
     whole, content = (folder / "state").read_bytes(), pdparams.load(folder / "state")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     path, ends = folder / "damaged", []
     for number in range(count):
         rng = np.random.default_rng([seed, number])
@@ -134,7 +133,7 @@ def fuzz(run, folder, seed, count):
             raise AssertionError(f"damage number {number} ends in {type(fault).__name__}: {fault}") from fault
         assert path.read_bytes() == data
     assert ran == []
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < MEGABYTES
+    assert (peak_memory() - before) / 1024 < MEGABYTES
     return ends
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +15,7 @@ from evaluation.scores import Scores
 from reproduction.scheduler import in_use
 from training.advice import Advice
 from training.runlog import RunLog
+from utils import system
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(system, "take_lock", flock)
     RunLog(str(tmp_path), str(tmp_path / "visual"), "pets_l2").close()
     assert not in_use(tmp_path / "pets_l2.txt")
 

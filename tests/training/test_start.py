@@ -233,7 +233,7 @@ def test_nothing_of_a_run_is_left_beside_its_successor(work):
     with open("whole/pets_l2.txt", "a") as log:
         print(marker, file=log)
     interrupt("--save", "whole", "--overwrite", "--save_frequency", 1, "--eval_frequency", 6)  # before an evaluation
-    assert sorted(files("whole")) == ["pets_l2.txt", "pets_l2_Last.pdparams", "pets_l2_samples.txt"]
+    assert sorted(files("whole")) == ["pets_l2.txt", "pets_l2.yaml", "pets_l2_Last.pdparams", "pets_l2_samples.txt"]
     text = Path("whole/pets_l2.txt").read_text()
     assert marker not in text
     assert "step 2/6" in text

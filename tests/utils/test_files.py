@@ -1,5 +1,4 @@
 import errno
-import fcntl
 import hashlib
 import os
 import stat
@@ -12,8 +11,10 @@ import numpy as np
 import pytest
 
 from tests.scripts import ROOT
+from utils import system
 from utils.errors import UsageError
-from utils.files import cached_array, digest, lock, refuse_inputs, replacing, write_text
+from utils.files import cached_array, digest, refuse_inputs, replacing, write_text
+from utils.system import lock
 
 
 def test_the_old_file_stays_when_the_block_fails(tmp_path):
@@ -78,7 +79,7 @@ def test_a_file_system_without_locks_is_written_to_and_nothing_is_removed_there(
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(system, "take_lock", no_locks)
     left = tmp_path / ".file.7-abc.tmp"
     left.write_text("maybe of a living process")
     write_text(tmp_path / "file", "whole")

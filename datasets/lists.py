@@ -1,0 +1,176 @@
+"""Labelled images from a list: a table with a header, or a path and a label in each line as PaddleClas has them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from datasets.folder import ImageFolder
+from utils.commandline import shortened
+from utils.errors import DataError, names
+from utils.system import slashes
+
+LARGEST = 1 << 28  # bytes, some millions of lines
+TABLES = (".csv", ".tsv")  # endings of files that have a header
+PATH, LABEL = "path", "label"  # the columns of a table
+
+Row = tuple[int, str, str]  # line, path, label
+
+
+def read_list(
+    path: str | os.PathLike,
+    flag: str = "",
+    root: str | os.PathLike | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    class_names: list[str] | None = None,
+) -> ImageFolder:
+    """Return the images that a list in UTF-8 names.
+
+    A table has commas, tabs or semicolons and begins with the names of its columns. A list without them has a path,
+    blanks and a label in each line. Blank lines are passed over; a path may be in a table once, for one class.
+
+    Args:
+        path: the list.
+        flag: the option that named it, for messages.
+        root: the folder that the paths are relative to, that of the list by default; none leads out of it.
+        path_column: the column of the paths, `PATH` by default; where it is given, the list must be a table.
+        label_column: likewise of the labels, `LABEL` by default.
+        class_names: the labels that are accepted, in order of class; by default those of the list, sorted by name, or
+            by value where all are whole numbers.
+
+    Raises:
+        DataError: naming the list and, where there is one, the line.
+    """
+    path = Path(path)
+    culprit = f"{flag} {path}".strip()
+    root = path.parent if root is None else Path(root)
+    if not root.is_dir():
+        raise DataError(f"{culprit}: its paths are relative to {root}, which is not a folder; see --data_root")
+    accepted = None if class_names is None else {*class_names}
+    places: dict[str, tuple[str, int]] = {}
+    for line, name, label in _rows(_text(path, culprit), path, culprit, path_column, label_column):
+        where = f"{culprit}, line {line}"
+        if not label.isprintable() or not label:
+            raise DataError(f"{where}: the label is {shortened(label)!r}; accepted are the names of classes")
+        if accepted is not None and label not in accepted:
+            raise DataError(f"{where}: unknown class {shortened(label)}; accepted are {names(class_names)}")
+        inner = _inside(root, name, where)
+        if inner in places:
+            other, before = places[inner]
+            labels = "" if other == label else f" as {other}, now as {label}"
+            raise DataError(f"{where}: {inner} is in line {before} already{labels}")
+        places[inner] = label, line
+    if not places:
+        raise DataError(f"{culprit}: no image in it; expected is a line for each image")
+    known = class_names or _ordered({label for label, _ in places.values()})
+    number = {name: i for i, name in enumerate(known)}
+    paths = sorted(places, key=lambda inner: (number[places[inner][0]], inner))
+    labels = np.asarray([number[places[inner][0]] for inner in paths], dtype="int64")
+    return ImageFolder(root, list(known), paths, labels, file=path)
+
+
+def _text(path: Path, culprit: str) -> str:
+    if not path.is_file():  # a device may have no end
+        raise DataError(f"{culprit}: {'not a file' if path.exists() else 'no such file'}")
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise DataError(f"{culprit}: {error.strerror}") from None
+    if len(data) > LARGEST:
+        raise DataError(f"{culprit}: accepted are lists of up to {LARGEST:,} bytes")
+    try:
+        text = data.decode("utf-8-sig")  # Windows' editors begin it with a byte-order mark
+        wrong = text.find("\0")
+        line = text.count("\n", 0, wrong) + 1
+    except UnicodeDecodeError as error:
+        wrong, line = error.start, data.count(b"\n", 0, error.start) + 1
+    if wrong >= 0:
+        raise DataError(f"{culprit}, line {line}: accepted is text in UTF-8")
+    return text
+
+
+def _rows(text: str, path: Path, culprit: str, path_column: str | None, label_column: str | None) -> Iterator[Row]:
+    """Return the rows of a list that are not blank, as a table where it is one."""
+    lines = re.split("\r\n|\r|\n", text)
+    first = next((line for line in lines if line.strip()), "")
+    columns = path_column or PATH, label_column or LABEL
+    if columns[0] == columns[1]:
+        raise DataError(
+            f"{culprit}: the column {PATH if path_column is None else path_column} is that of the labels too"
+        )
+    headers = {delimiter: _cells(first, delimiter) for delimiter in ",\t;"}
+    for delimiter, header in headers.items():
+        if {*columns} <= {*header}:
+            return _table(text, delimiter, columns, culprit)
+    if path_column or label_column or path.suffix.lower() in TABLES:
+        header = max(headers.values(), key=len)
+        absent = next((column for column in columns if column not in header), columns[0])
+        there = names(shortened(cell) for cell in header)
+        raise DataError(f"{culprit}, line 1: no column {absent}; there are {there}; see --path_column, --label_column")
+    return _pairs(lines, culprit)
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+
+
+def _table(text: str, delimiter: str, columns: tuple[str, str], culprit: str) -> Iterator[Row]:
+    reader, header, line = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [], 1
+    try:
+        for row in reader:
+            cells = [cell.strip() for cell in row]
+            if not any(cells):
+                pass
+            elif not header:
+                header = cells
+                twice = [column for column in columns if header.count(column) > 1]
+                if twice:
+                    raise DataError(f"{culprit}, line {line}: there are two columns {twice[0]}")
+            elif len(cells) != len(header):
+                raise DataError(f"{culprit}, line {line}: {len(cells)} fields, the header has {len(header)}")
+            else:
+                yield line, *(cells[header.index(column)] for column in columns)
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{culprit}, line {line}: {error}") from None
+
+
+def _pairs(lines: list[str], culprit: str) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            cells = line.strip().rsplit(None, 1)
+            if len(cells) != 2:
+                expected = f"expected is a path, a blank and a label, or a table with the columns {PATH} and {LABEL}"
+                raise DataError(f"{culprit}, line {number}: {shortened(line.strip())!r}: {expected}")
+            yield number, cells[0], cells[1]
+
+
+def _inside(root: Path, name: str, where: str) -> str:
+    """Return the path of a file relative to `root`, with `/`; of a list made on Windows too."""
+    if not name:
+        raise DataError(f"{where}: the path is empty")
+    try:
+        inner = slashes(os.path.relpath(os.path.join(root, name), root))
+    except ValueError:  # on another drive
+        inner = ".."
+    if inner.split("/")[0] == "..":
+        raise DataError(f"{where}: {shortened(name)} leads out of {root}; see --data_root")
+    if os.path.isfile(root / inner):
+        return inner
+    if "\\" in name:
+        return _inside(root, name.replace("\\", "/"), where)
+    raise DataError(f"{where}: there is no file {root / inner}")
+
+
+def _ordered(labels: set[str]) -> list[str]:
+    if all(label.isascii() and label.isdigit() and len(label) < 20 for label in labels):
+        return sorted(labels, key=lambda label: (int(label), label))
+    return sorted(labels)
