@@ -40,7 +40,6 @@ ALTERNATIVES = (  # a flag replaces each of these that a file has
     ("resume", "overwrite"),
     ("sample_rate", "sample_total", "sample_list"),
 )
-SHARE = number(float, 0, 1, below=True)
 _data, _run, _training = (functools.partial(flag, group) for group in ("data", "run", "training"))
 
 
