@@ -26,8 +26,9 @@ from training import embedded, probe
 from training.build import Run, batches_of, build
 from training.folds import Pooled, cross_validate
 from training.identity import digests
-from training.options import ONLY, Options, parse
+from training.options import ONLY, Options
 from training.pace import Forecast, with_length
+from training.parsing import parse
 from training.runlog import RunLog, open_log
 from training.start import as_started, check_select, is_finished, may_start, require_state
 from training.state import restore, save

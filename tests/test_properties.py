@@ -16,7 +16,7 @@ from checkpoints import formats, pdparams
 from datasets.folder import EXTENSIONS, ImageFolder, scan
 from datasets.loader import Dataset, order
 from datasets.subsets import hold_out, subset
-from training import options
+from training import parsing
 from utils.errors import DataError, UsageError, WeightsError
 
 few = settings(
@@ -189,7 +189,7 @@ def test_every_epoch_sees_every_image_once_and_any_step_can_be_had_alone(count, 
 
 
 def flags():
-    text = options._parser("smile").format_help()
+    text = parsing._parser("smile").format_help()
     known = sorted({word.strip(",[]") for word in text.split() if word.startswith("--")})
     return [*known, *(f"--{flag}" for name in regularizers.REGULARIZERS for flag in regularizers.arguments(name))]
 
@@ -229,7 +229,7 @@ def data(tmp_path, monkeypatch):
 def test_any_words_are_options_or_a_usage_error(data, words):
     code = 0
     try:
-        options.parse(words)
+        parsing.parse(words)
     except (UsageError, WeightsError):
         pass
     except SystemExit as left:  # --help
@@ -243,7 +243,7 @@ def test_any_value_of_any_flag_is_accepted_or_named(data, name, data_):
     flag = data_.draw(st.sampled_from([f"--{flag}" for flag in regularizers.arguments(name)] or ["--lr"]))
     value = data_.draw(st.one_of(st.sampled_from(VALUES), st.integers().map(str), st.floats().map(str), st.text()))
     try:
-        said = str(vars(options.parse(["--regularizer", name, "--model_arch", "resnet18", f"{flag}={value}"])))
+        said = str(vars(parsing.parse(["--regularizer", name, "--model_arch", "resnet18", f"{flag}={value}"])))
     except UsageError as failure:
         said = str(failure)
     assert flag[2:] in said

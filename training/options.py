@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
-import difflib
 import functools
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import regularizers
-from checkpoints.pretrained import check_choice, crop_share
-from datasets.augment import AUGMENTATIONS, DEFAULT, named
+from checkpoints.pretrained import crop_share
+from datasets.augment import AUGMENTATIONS, DEFAULT
 from datasets.preprocess import ORIENTATIONS
 from evaluation.metrics import METRICS
-from models import ARCHITECTURES, STAGED
+from models import ARCHITECTURES
 from models.heads import INITS
-from training import embedded, settings
-from training.flags import SWITCH, accepted, add_argument, add_field, converted, flag
-from utils.commandline import SEED, Parser, number, shortened
+from training import embedded
+from training.consistency import check
+from training.flags import SWITCH, accepted, converted, flag
+from utils.commandline import SEED, number
 from utils.errors import UsageError
 from utils.precision import MODES
 from utils.shares import REFERENCE, Period, at, is_share
-from utils.system import refused
 from utils.words import fold, seconds
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
@@ -137,7 +135,7 @@ class Options:
 
     def __post_init__(self) -> None:
         self._complete()
-        self._check()
+        check(self)
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Options:
@@ -151,13 +149,13 @@ class Options:
         name = given.get("regularizer", regularizers.DEFAULT)
         arguments = regularizers.arguments(name)
         for option in given:
-            if option not in arguments and option not in _FLAGS:
-                _refuse(option, name)
+            if option not in arguments and option not in FLAGS:
+                refuse(option, name)
         if given.get("schedule") == "cosine" and "lr_drop" in given:
             raise UsageError("--schedule cosine and --lr_drop: give one of them")
         folders = {"train_dir", "eval_dir", "train_list", "eval_list"}
         task = not folders & given.keys() and not Path("dataset").exists()
-        known = {**arguments, **_FLAGS}
+        known = {**arguments, **FLAGS}
         defaults = {key: value for key, value in embedded.preset(given).items() if key in known} if task else {}
         chosen = {**defaults, **given}
         for options in (LENGTHS, SCORED, TRAINED):
@@ -179,7 +177,7 @@ class Options:
         Raises:
             UsageError: naming the flag, its value and what is accepted.
         """
-        return cls.of(_converted(flags, flags.get("regularizer", regularizers.DEFAULT)))
+        return cls.of(values(flags, flags.get("regularizer", regularizers.DEFAULT)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return every option by name, for a summary or a checkpoint."""
@@ -198,12 +196,12 @@ class Options:
         options = copy.copy(self)
         object.__setattr__(options, "max_iters", steps)
         options._follow(steps)
-        options._check()
+        check(options)
         return options
 
     def following(self) -> dict[str, float]:
         """Return the options and hyper-parameters whose defaults follow the length of the run."""
-        own = {name: getattr(self, name) for name, option in _FLAGS.items() if is_share(option.default)}
+        own = {name: getattr(self, name) for name, option in FLAGS.items() if is_share(option.default)}
         arguments = regularizers.arguments(self.regularizer)
         return {**own, **{name: self.method[name] for name, (each, _) in arguments.items() if is_share(each.default)}}
 
@@ -237,153 +235,33 @@ class Options:
 
     def _follow(self, steps: int) -> None:
         """Give the defaults that are a share of the run their values for `steps` updates."""
-        for name in _FLAGS:
+        for name in FLAGS:
             object.__setattr__(self, name, at(getattr(self, name), steps))
         object.__setattr__(self, "method", {name: at(value, steps) for name, value in self.method.items()})
         if self.save_frequency is None:
             object.__setattr__(self, "save_frequency", self.eval_frequency)
 
-    def _check(self) -> None:
-        if self.resume and self.overwrite:
-            raise UsageError("--resume and --overwrite: give one of them")
-        if "/" in self.name or self.name.startswith("."):
-            raise UsageError(f"--name {self.name}: a name, not a path")
-        if refused(self.run):
-            raise UsageError(
-                f"--name {self.name}: Windows accepts no file of this name; accepted are letters and digits"
-            )
-        for option in ("data_root", "path_column", "label_column"):
-            if getattr(self, option) is not None and self.train_list is None and self.eval_list is None:
-                raise UsageError(f"--{option} is of lists; accepted with --train_list or --eval_list")
-        if self.resize_size < self.image_size:
-            raise UsageError(f"--resize_size {self.resize_size} is smaller than --image_size {self.image_size}")
-        named(self.augment)
-        smallest = ARCHITECTURES[self.model_arch].smallest
-        if self.image_size < smallest:
-            raise UsageError(f"--image_size {self.image_size}: accepted with {self.model_arch} is {smallest} or more")
-        needs = regularizers.create(self.regularizer, **self.method).requirements()
-        method = f"--regularizer {self.regularizer}"
-        if self.max_iters is not None and self.max_iters < needs.steps[0]:
-            least, reason = needs.steps
-            raise UsageError(f"--max_iters {self.max_iters}: accepted with {method} is {least} or more: {reason}")
-        if self.accum > 1 and needs.whole_batch:
-            reason = f"it needs the whole batch at once: {needs.whole_batch}"
-            raise UsageError(f"--accum {self.accum}: accepted with {method} is 1: {reason}")
-        if needs.source and self.pretrained == "none":
-            raise UsageError(f"{method} needs a pretrained network, --pretrained is none")
-        if needs.stages and self.model_arch not in STAGED:
-            accepted = f"accepted are {', '.join(STAGED)}: {needs.stages}"
-            raise UsageError(f"{method} --model_arch {self.model_arch}: {accepted}")
-        if self.calibrate and not self.held_out and self.folds is None:
-            reason = "a temperature is fitted on images held out of the training folder, never on those of a report"
-            raise UsageError(f"--calibrate needs --val_split, --fold or --folds: {reason}")
-        if self.probe and self.pretrained == "none":
-            raise UsageError("--probe needs a pretrained network, --pretrained is none")
-        self._check_training(needs)
-        if not (self.embedded and self.pretrained == embedded.source_path(self.cache_dir)):
-            check_choice(self.pretrained, self.model_arch)
 
-    def _check_training(self, needs: regularizers.Requirements) -> None:
-        if "ce" in needs.terms:
-            own = f"--regularizer {self.regularizer} has its own cross-entropy"
-            if self.label_smoothing:
-                raise UsageError(f"--label_smoothing {self.label_smoothing}: accepted is 0: {own}")
-            if self.balance == "loss":
-                raise UsageError(f"--balance loss: accepted are none and draws: {own}")
-        if self.max_iters is not None and self.warmup >= self.max_iters:
-            raise UsageError(f"--warmup {self.warmup}: accepted are fewer updates than --max_iters {self.max_iters}")
-        given = {"freeze_bn": self.freeze_bn, "bn_momentum": self.bn_momentum is not None}
-        flags = [name for name, there in given.items() if there]
-        if len(flags) > 1:
-            raise UsageError("--freeze_bn and --bn_momentum: give one of them; frozen statistics do not move")
-        if flags and not ARCHITECTURES[self.model_arch].network.normalises_batches:
-            raise UsageError(f"--{flags[0]}: --model_arch {self.model_arch} has no batch normalisation")
-        if self.freeze_bn and self.pretrained == "none":
-            raise UsageError("--freeze_bn keeps the statistics of a pretrained network, --pretrained is none")
+FLAGS = {each.name: each for each in fields(Options) if each.metadata}
+AFFECTING = [name for name, each in FLAGS.items() if each.metadata["affects"]]  # that can change the result of a run
 
 
-_FLAGS = {each.name: each for each in fields(Options) if each.metadata}
-AFFECTING = [name for name, each in _FLAGS.items() if each.metadata["affects"]]  # that can change the result of a run
-
-
-def parse(argv: list[str]) -> Options:
-    """Read the command line of `finetune.py`; a method's own flags follow `--regularizer`.
-
-    Raises:
-        UsageError: an unknown flag or method, a value out of range, or options that contradict one another.
-    """
-    first = Parser(add_help=False)
-    first.add_argument("--regularizer")
-    first.add_argument("--config")
-    chosen = first.parse_known_args(argv)[0]
-    texts = _settings(chosen.config) if chosen.config else {}
-    name = chosen.regularizer or texts.get("regularizer", regularizers.DEFAULT)
-    written = _of_file(chosen.config, texts, name) if chosen.config else {}
-    given, unknown = _parser(name).parse_known_args(argv)
-    for word in unknown:
-        if not word.startswith("--"):
-            raise UsageError(f"unexpected {shortened(word)!r}: every value follows its --flag; --help lists the flags")
-        _refuse(word.split("=")[0].removeprefix("--"), name)
-    given = {option: value for option, value in vars(given).items() if option != "config"}
-    for alternatives in ALTERNATIVES:
-        if not given.keys().isdisjoint(alternatives):
-            written = {option: value for option, value in written.items() if option not in alternatives}
-    if given.get("schedule") == "cosine":
-        written.pop("lr_drop", None)
-    return Options.of({**written, **given})
-
-
-def _converted(flags: dict[str, str], name: str) -> dict[str, Any]:
+def values(flags: dict[str, str], name: str) -> dict[str, Any]:
     """Return the values of flags, given as text, of a run of method `name`."""
     arguments, given = regularizers.arguments(name), {}
     for option, text in flags.items():
-        about = _FLAGS[option].metadata if option in _FLAGS else {"accepts": SWITCH, "bare": None}
+        about = FLAGS[option].metadata if option in FLAGS else {"accepts": SWITCH, "bare": None}
         accepts = accepted(arguments[option][1]) if option in arguments else about["accepts"]
         given[option] = True if about["bare"] and not text else converted(option, text, accepts)
     return given
 
 
-def _settings(path: str) -> dict[str, str]:
-    bare = {name: True for name, option in _FLAGS.items() if option.metadata["bare"]}
-    switches = {name: False for name, option in _FLAGS.items() if option.metadata["accepts"] is SWITCH}
-    return settings.read(path, {**bare, **switches})
-
-
-def _of_file(path: str, texts: dict[str, str], name: str) -> dict[str, Any]:
-    """Return the options in the file of `--config`, of a run of method `name`.
+def refuse(option: str, name: str, hint: str = "--help lists the accepted ones") -> NoReturn:
+    """Refuse an option that a run of method `name` does not have.
 
     Raises:
-        UsageError: an unknown option, for which the nearest known one is named, or a value that is not accepted.
+        UsageError: naming the methods that have it, or with `hint`.
     """
-    try:
-        known = [*_FLAGS, *regularizers.arguments(name)]
-        for option in texts:
-            if option not in known:
-                near = difflib.get_close_matches(option, known, 1)
-                _refuse(option, name, f"the nearest option is {near[0]}" if near else "--help lists the accepted ones")
-        return _converted(texts, name)
-    except UsageError as error:
-        raise UsageError(f"--config {path}: {error}") from None
-
-
-def _parser(name: str) -> Parser:
-    """Return the parser of a run of method `name`; what is not given is absent from its result."""
-    parser = Parser(
-        prog="finetune.py",
-        description="Fine-tune a pretrained network on a folder of images.",
-        argument_default=argparse.SUPPRESS,
-    )
-    groups = {title: parser.add_argument_group(title) for title in ("data", "run", "training")}
-    for option in _FLAGS.values():
-        add_field(groups[option.metadata["group"]], option, name if option.name == "regularizer" else option.default)
-    groups["run"].add_argument("--config", metavar="FILE", help="a file of options, as a run leaves one; flags win")
-    described, method = regularizers.descriptions(name), parser.add_argument_group(f"hyper-parameters of {name}")
-    for parameter, hint in regularizers.arguments(name).values():
-        add_argument(method, parameter, hint, described.get(parameter.name, "").rstrip("."))
-    return parser
-
-
-def _refuse(option: str, name: str, hint: str = "--help lists the accepted ones") -> None:
     others = [other for other in regularizers.REGULARIZERS if option in regularizers.arguments(other)]
     if others:
         raise UsageError(f"--{option} is not an option of --regularizer {name}; it belongs to {', '.join(others)}")

@@ -11,7 +11,7 @@ from regularizers.losses import cross_entropy
 from regularizers.mixup import Mixup
 from regularizers.smile import SMILE
 from tests.regularizers.toys import arrays, optimizer_of, same, toy_batch, toy_setup, train
-from training.options import parse
+from training.parsing import parse
 from utils.errors import UsageError
 
 

@@ -19,7 +19,7 @@ from reproduction.recipes import load
 from reproduction.runs import Run
 from tests.pictures import write_folder
 from tests.scripts import ROOT, call, forked, run
-from training import options
+from training import parsing
 from utils.errors import UsageError
 
 BAKEOFF = ROOT / "recipes" / "bakeoff.yaml"
@@ -44,7 +44,7 @@ def test_every_method_is_there_with_the_same_budget(tmp_path):
     assert [each.regularizer for each in asked] == list(regularizers.REGULARIZERS)
     for each in asked:
         assert (each.max_iters, each.batch_size, each.lr, each.lr_drop, each.val_split) == (9000, 48, 0.01, 6666, 0.2)
-        assert each.method == options.parse(["--regularizer", each.regularizer, "--train_dir", "photos/train"]).method
+        assert each.method == parsing.parse(["--regularizer", each.regularizer, "--train_dir", "photos/train"]).method
         assert each.train_dir == "photos/train"
 
 
@@ -77,7 +77,7 @@ def test_methods_are_ranked_with_their_cost_and_the_command_to_keep(tmp_path):
     (first,) = (made for made in runs(tmp_path) if made.cell.method == "mixup")
     assert f"To keep: `{first.file('_Last.pdparams')}`" in table
     (command,) = re.findall(r"^    python finetune.py (.*)$", table, re.MULTILINE)
-    again, before = vars(options.parse(shlex.split(command))), vars(first.parsed())
+    again, before = vars(parsing.parse(shlex.split(command))), vars(first.parsed())
     places = {"name", "run", "save", "log_dir", "resume"}
     assert {name for name in before if before[name] != again[name]} <= places
 

@@ -4,7 +4,8 @@ import pytest
 
 import regularizers
 from tests.pictures import write_folder
-from training.options import Options, parse
+from training.options import Options
+from training.parsing import parse
 from utils.errors import UsageError, WeightsError
 
 REFERENCE = {

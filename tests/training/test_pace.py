@@ -11,8 +11,8 @@ from checkpoints import pdparams
 from tests.interrupted import Crash, crashing
 from tests.pictures import write_folder
 from training import pace
-from training.options import parse
 from training.pace import Pace, _most_steps
+from training.parsing import parse
 from training.step import train_step
 from utils.errors import UsageError
 

@@ -11,7 +11,8 @@ import regularizers
 from checkpoints import pdparams
 from tests.pictures import write_folder
 from training import settings
-from training.options import Options, parse
+from training.options import Options
+from training.parsing import parse
 from utils.errors import UsageError
 
 

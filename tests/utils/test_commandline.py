@@ -16,7 +16,7 @@ import reproduce
 import test as scoring
 from datasets import prepare
 from tests.pictures import write_folder
-from training import options
+from training import options, parsing
 from utils.commandline import LARGEST_SEED, SEED, Parser, number
 from utils.errors import Failure, UsageError
 
@@ -50,7 +50,7 @@ SCRIPTS = {
     "reproduce": (reproduce.parser, lambda words: reproduce.parser().parse_args(words), ["a.yaml"]),
     "prepare": (parser_of_prepare, prepare._options, ["cub"]),
 }
-METHODS = {name: (lambda name=name: options._parser(name), options.parse) for name in regularizers.REGULARIZERS}
+METHODS = {name: (lambda name=name: parsing._parser(name), parsing.parse) for name in regularizers.REGULARIZERS}
 CASES = [(script, action) for script, (made, _, _) in SCRIPTS.items() for action in made()._actions]
 FINETUNE = [
     (name, action)
@@ -99,11 +99,11 @@ def test_an_option_of_a_run_refuses_in_one_line_or_accepts(name, action):
     needed = ["--regularizer", name] if action.dest != "regularizer" else []
     for text in NASTY:
         for words in spellings(action.option_strings[0], text):
-            refused_or_accepted(options.parse, [*needed, "--pretrained", "none", *words], text)
+            refused_or_accepted(parsing.parse, [*needed, "--pretrained", "none", *words], text)
 
 
 @settings(max_examples=60, deadline=None)
-@given(text=st.text(max_size=8).filter(lambda text: "\0" not in text), name=st.sampled_from(sorted(options._FLAGS)))
+@given(text=st.text(max_size=8).filter(lambda text: "\0" not in text), name=st.sampled_from(sorted(options.FLAGS)))
 def test_a_recipe_gives_any_text_to_an_option(text, name):
     refused_or_accepted(options.Options.from_flags, {"regularizer": "l2", "pretrained": "none", name: text}, True)
 
@@ -113,11 +113,11 @@ def test_a_recipe_gives_any_text_to_an_option(text, name):
 def test_an_empty_value_names_its_flag(flag, end):
     for words in ([flag, ""], [f"{flag}="]):
         with pytest.raises(UsageError, match=f"^{flag}: the value is empty$"):
-            options.parse([*words, *end])
+            parsing.parse([*words, *end])
 
 
 def test_a_value_may_begin_with_one_dash():
-    assert options.parse(["--name", "-x", "--regularizer", "l2"]).name == "-x"
+    assert parsing.parse(["--name", "-x", "--regularizer", "l2"]).name == "-x"
     assert scoring.parse(["--ckpts", "-run_Last.pdparams", "-1"]).ckpts == ["-run_Last.pdparams", "-1"]
     assert reproduce.parser().parse_args(["a.yaml", "--gpus", "-1,-1"]).gpus == "-1,-1"
 
@@ -130,7 +130,7 @@ def test_words_after_two_dashes_are_as_they_stand():
 
 def test_a_word_without_a_flag_is_named():
     with pytest.raises(UsageError, match="'-lr'"):
-        options.parse(["-lr", "0.1"])
+        parsing.parse(["-lr", "0.1"])
 
 
 @given(st.integers())

@@ -5,7 +5,7 @@ import math
 import pytest
 
 import regularizers
-from training.options import parse
+from training.parsing import parse
 from utils.shares import HalfLife, Period, Share, at
 
 LENGTHS = [1, 2, 7, 60, 300, 1999, 8999, 9000, 20000]
