@@ -106,7 +106,7 @@ def assert_whole_files(folder):
     for path in folder.rglob("*.png"):
         Image.open(path).load()
     for path in folder.rglob("*.csv"):
-        assert {line.count(",") for line in path.read_text().splitlines()} == {len(COLUMNS + metrics.columns()) - 1}
+        assert {line.count(",") for line in path.read_text().splitlines()} == {len([*COLUMNS, *metrics.columns()]) - 1}
 
 
 # Killed
