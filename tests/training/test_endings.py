@@ -21,6 +21,7 @@ from models.parameters import backbone_parameters
 from tests.interrupted import Crash, crashing
 from tests.pictures import write_folder
 from tests.scripts import ROOT, tiny
+from tests.test_resume import flat
 from training.build import Run
 from training.options import Options
 from training.step import train_step
@@ -60,14 +61,6 @@ def made(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def inside(made, monkeypatch):
     monkeypatch.chdir(made)
-
-
-def flat(content, path=""):
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from flat(value, f"{path}/{key}")
-    else:
-        yield path, content
 
 
 @pytest.mark.parametrize("statistics", ["--freeze_bn", "--bn_momentum 0.5"])
