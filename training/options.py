@@ -15,7 +15,7 @@ from datasets.preprocess import ORIENTATIONS
 from evaluation.metrics import METRICS
 from models import ARCHITECTURES
 from models.heads import INITS
-from training import embedded
+from training import embedded, presets
 from training.consistency import check
 from training.flags import SWITCH, accepted, converted, flag
 from utils.commandline import SEED, number
@@ -93,6 +93,7 @@ class Options:
     probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, and "
                              f"keep it as _Probe.pdparams; {ONLY}: train nothing", affects=False, bare=True)
     overwrite: bool = _run(False, SWITCH, "start a run of this name again", affects=False)
+    preset: str = _run(presets.PAPER, presets.PRESETS, "few: for up to about 20 images of a class", affects=False)
     dry_run: bool = _run(False, SWITCH, "check the options and the folders, train nothing", affects=False)
 
     model_arch: str = _training("resnet50", ARCHITECTURES, ", ".join(ARCHITECTURES), "ARCH")
@@ -146,7 +147,7 @@ class Options:
         Raises:
             UsageError: an unknown option, besides what the constructor refuses.
         """
-        name = given.get("regularizer", regularizers.DEFAULT)
+        name = presets.regularizer(given)
         arguments = regularizers.arguments(name)
         for option in given:
             if option not in arguments and option not in FLAGS:
@@ -156,8 +157,8 @@ class Options:
         folders = {"train_dir", "eval_dir", "train_list", "eval_list"}
         task = not folders & given.keys() and not Path("dataset").exists()
         known = {**arguments, **FLAGS}
-        defaults = {key: value for key, value in embedded.preset(given).items() if key in known} if task else {}
-        chosen = {**defaults, **given}
+        defaults = {**(embedded.preset(given) if task else {}), **presets.defaults(given)}
+        chosen = {**{key: value for key, value in defaults.items() if key in known}, **given}
         for options in (LENGTHS, SCORED, TRAINED):
             both = [f"--{option}" for option in options if given.get(option) is not None]
             if len(both) > 1:
@@ -177,7 +178,7 @@ class Options:
         Raises:
             UsageError: naming the flag, its value and what is accepted.
         """
-        return cls.of(values(flags, flags.get("regularizer", regularizers.DEFAULT)))
+        return cls.of(values(flags, presets.regularizer(flags)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return every option by name, for a summary or a checkpoint."""

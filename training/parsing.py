@@ -7,7 +7,7 @@ import difflib
 from typing import Any
 
 import regularizers
-from training import settings
+from training import presets, settings
 from training.flags import SWITCH, add_argument, add_field
 from training.options import ALTERNATIVES, FLAGS, Options, refuse, values
 from utils.commandline import Parser, shortened
@@ -22,10 +22,11 @@ def parse(argv: list[str]) -> Options:
     """
     first = Parser(add_help=False)
     first.add_argument("--regularizer")
+    first.add_argument("--preset")
     first.add_argument("--config")
     chosen = first.parse_known_args(argv)[0]
     texts = _settings(chosen.config) if chosen.config else {}
-    name = chosen.regularizer or texts.get("regularizer", regularizers.DEFAULT)
+    name = presets.regularizer({**texts, **{key: text for key, text in vars(chosen).items() if text is not None}})
     written = _of_file(chosen.config, texts, name) if chosen.config else {}
     given, unknown = _parser(name).parse_known_args(argv)
     for word in unknown:

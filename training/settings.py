@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from training.options import Options
 
 # of the call or decided by then, not of what a run is; `run` and `embedded` follow from the others
-_LEFT_OUT = ("resume", "overwrite", "dry_run", "check_data", "epochs", "time", "run", "embedded", "method")
+_LEFT_OUT = ("resume", "overwrite", "dry_run", "check_data", "epochs", "time", "preset", "run", "embedded", "method")
 HEAD = "# python finetune.py --config THIS_FILE --name ANOTHER repeats the run\n"
 _TRUE, _FALSE = ("", "true", "yes", "on"), ("false", "no", "off")
 
