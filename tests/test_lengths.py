@@ -17,7 +17,7 @@ from tests.fuzzing import FULL
 from tests.pictures import write_folder
 from training.table import read_rows
 
-LENGTHS = (1, 7, 60, 300, 1999) if FULL else (1, 7, 60)
+LENGTHS = (1, 7, 60, 300, 1999) if FULL else (1, 7)
 FLAGS = "--model_arch resnet8 --image_size 16 --batch_size 4 --batch_size_eval 8 --lr 0.001 --gpu -1"
 QUICK = {"delta": ("--attention_batches", "1")}
 
