@@ -1,4 +1,4 @@
-"""Runs of `finetune.py` with every option for the draws of images at once."""
+"""Runs of `finetune.py` with every option for the draws of images at once, and with those of the optimizer too."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from training.step import train_step
 from utils.errors import UsageError
 
 ALL = ("--augment", "resized_crop,flip,trivial,jitter,erase", "--label_smoothing", 0.1)
+TRAINER = "--schedule cosine --warmup 2 --optimizer adamw --layer_decay 0.8 --clip_norm 1 --patience 3 --lr 0.001".split()
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +40,9 @@ def same(first, second):
     return all(np.array_equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("balance", ["draws", "loss"])
-def test_a_crashed_run_ends_with_the_same_bits(balance, monkeypatch):
-    flags = (*ALL, "--balance", balance)
+@pytest.mark.parametrize("balance, more", [("draws", ()), ("loss", ()), ("draws", TRAINER), ("loss", TRAINER)])
+def test_a_crashed_run_ends_with_the_same_bits(balance, more, monkeypatch):
+    flags = (*ALL, "--balance", balance, *more)
     summary = train("whole", *flags)
     assert (summary.options["augment"], summary.options["balance"]) == (ALL[1], balance)
     monkeypatch.setattr(finetune, "train_step", crashing(4, Crash()))
@@ -49,9 +50,11 @@ def test_a_crashed_run_ends_with_the_same_bits(balance, monkeypatch):
         train("half", *flags)
     monkeypatch.setattr(finetune, "train_step", train_step)
     with pytest.raises(UsageError, match=f"--augment {ALL[1]} is now crop,flip, --balance {balance} is now none"):
-        train("half", "--resume", "--label_smoothing", 0.1)
+        train("half", "--resume", "--label_smoothing", 0.1, *more)
     train("half", "--resume", *flags)
-    assert same(weights("whole"), weights("half"))
+    whole, half = (pdparams.load(f"{side}/pets_mixup_Last.pdparams") for side in ("whole", "half"))
+    assert same(whole["model"], half["model"])
+    assert same(whole["optimizer"], half["optimizer"])
 
 
 def test_each_option_changes_a_run_and_the_defaults_spelled_out_do_not():
