@@ -3,6 +3,7 @@
 python benchmarks/promises.py
 
 Answers of confidence c are right with a probability that depends on c, so the accuracy above any threshold is known.
+"without error" is how many of the surest held-out images show the target where all of them are right.
 "given" is the share of draws of held-out images in which a threshold is found, "broken" the share of draws in which
 it is and accepted answers are right less often than it promises, "of those given" the same as a share of the given;
 "rejects" is the mean share of all images that a threshold rejects. "each alone" is how often a promise would be broken
@@ -29,7 +30,7 @@ import numpy as np
 from scipy.stats import binom
 
 from benchmarks import show, write_json
-from evaluation.calibration import SURE, choose_threshold, passing
+from evaluation.calibration import SURE, allowed_errors, choose_threshold, passing
 from utils import errors
 from utils.commandline import Parser, number
 from utils.errors import UsageError
@@ -43,7 +44,6 @@ def cases(target: float) -> dict[str, tuple[Share, float, float]]:
     return {
         "calibrated, 90 % right": (lambda confidence: confidence, 4.5, 0.5),
         "calibrated, 71 % right": (lambda confidence: confidence, 3.0, 1.2),
-        "calibrated, 50 % right": (lambda confidence: confidence, 1.5, 1.5),
         f"{100 * target - 1:g} % right, sure or not": (
             lambda confidence: np.full(len(confidence), target - 0.01),
             3,
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser(prog="promises.py", description="How often a threshold of --reject promises too much.")
     parser.add_argument("--target", type=number(float, 0, 1, above=True, below=True), default=0.95, help="as --reject")
     parser.add_argument("--counts", type=number(int, 1), nargs="+", default=[50, 100, 200, 400, 1000], help="held out")
-    parser.add_argument("--draws", type=number(int, 1), default=2000, help="of held-out images, for each row")
+    parser.add_argument("--draws", type=number(int, 1), default=500, help="of held-out images, for each row")
     parser.add_argument("--seed", type=number(int, 0), default=0, help="of all draws")
     parser.add_argument("--json", metavar="FILE", help="write the numbers too")
     options: argparse.Namespace = parser.parse_args(argv)
@@ -89,8 +89,10 @@ def main(argv: list[str] | None = None) -> None:
         for count in options.counts:
             found = simulate(share, a, b, count, options.target, options.draws, options.seed)
             found["of those given"] = found["broken"] / found["given"] if found["given"] else float("nan")
+            allowed = allowed_errors(count, options.target)
+            found["without error"] = int(np.argmax(allowed >= 0)) + 1 if allowed[-1] >= 0 else None
             rows.append({"answers": name, "held out": count, **found, "each alone": alone(count, options.target)})
-    columns = ("answers", "held out", "given", "rejects", "broken", "of those given", "each alone")
+    columns = ("answers", "held out", "without error", "given", "rejects", "broken", "of those given", "each alone")
     show(columns, [tuple(row[column] for column in columns) for row in rows])
     write_json(options.json, options, {"promises": rows})
 
