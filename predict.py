@@ -20,7 +20,9 @@ from checkpoints.classifier import WEIGHTS, Classifier
 from checkpoints.published import NAMED
 from datasets.folder import EXTENSIONS
 from evaluation import error_analysis, prediction
+from evaluation.features import Features
 from evaluation.prediction import Predictions
+from evaluation.prediction_table import table
 from evaluation.scoring import BATCH_SIZE_EVAL
 from models import ARCHITECTURES
 from utils import device, errors
@@ -45,6 +47,12 @@ def parser() -> Parser:
     parser.add_argument("--all_classes", action="store_true", help=every)
     reject = "name no class where it is uncertain, so that of the others this share is right (after --calibrate)"
     parser.add_argument("--reject", type=number(float, 0, 1, above=True), metavar="SHARE", help=reject)
+    keep = "write the features of the images, their paths and the names of the classes here, for numpy.load"
+    parser.add_argument("--features", metavar="FILE", help=keep)
+    near = "name this many of the images of --nearest_to that are nearest to each, by the cosine of their features"
+    parser.add_argument("--nearest", type=number(int, 1), metavar="K", help=near)
+    other = "what --features wrote of them, such as the training images, with the same network"
+    parser.add_argument("--nearest_to", metavar="FILE", help=other)
     parser.add_argument("--format", choices=("csv", "json"), help="of the table (json if --out ends so, else csv)")
     parser.add_argument("--out", metavar="FILE", help="where the table goes (the screen)")
     parser.add_argument("--sheet", metavar="FILE", help="draw the images with their labels as a PNG")
@@ -63,31 +71,46 @@ def main(argv: list[str] | None = None) -> Predictions:
     """Label every image; the exit code of the result is 3 when images of a folder could not be read."""
     options = parse(sys.argv[1:] if argv is None else argv)
     images = prediction.find(options.paths)
-    outputs = {flag: getattr(options, flag) for flag in ("out", "sheet") if getattr(options, flag)}
-    refuse_inputs(outputs, [*options.ckpts, *images])
+    outputs = {flag: getattr(options, flag) for flag in ("out", "sheet", "features") if getattr(options, flag)}
+    known = [options.nearest_to] if options.nearest_to else []
+    refuse_inputs(outputs, [*options.ckpts, *images, *known])
     device.select(options.gpu)
     models = load(options)
     origin = options.ckpts[0] if options.ckpts else f"--pretrained {options.pretrained}"
     threshold = prediction.chosen_threshold(models[0], options.reject, origin) if options.reject else None
+    neighbourhood = Features.load_for(models[0], options.nearest_to, origin) if known else None
     batch_size = options.batch_size_eval or models[0].batch_size_eval or BATCH_SIZE_EVAL
-    paths, probabilities = prediction.label(models, images, batch_size)
-    class_names = prediction.class_names(models[0])
-    rankings = error_analysis.top(probabilities, class_names, options.top_k)
-    rejected = threshold.rejects(probabilities) if threshold else None
-    shares = [dict(zip(class_names, row)) for row in probabilities.tolist()] if options.all_classes else None
-    text = prediction.table(paths, rankings, options.format, rejected, shares)
+    labelled = prediction.label(models, images, batch_size, bool(options.features or known))
+    found = Predictions(
+        labelled.paths,
+        labelled.probabilities,
+        error_analysis.top(labelled.probabilities, prediction.class_names(models[0]), options.top_k),
+        len(images) - len(labelled.paths),
+        threshold.rejects(labelled.probabilities.max(axis=1)) if threshold else None,
+        neighbourhood.nearest(labelled.features, options.nearest) if known else None,
+    )
+    write(found, models[0], options)
+    if options.features:
+        Features.of(models[0], labelled).save(options.features)
+    if threshold:
+        print(threshold, file=sys.stderr)
+    doubtful = f", {int(found.rejected.sum())} of them rejected" if threshold else ""
+    print(f"{len(found.paths)} of {len(images)} images labelled{doubtful}", file=sys.stderr)
+    return found
+
+
+def write(found: Predictions, model: Classifier, options: argparse.Namespace) -> None:
+    """Write the table, to the standard output without `--out`, and the sheet."""
+    class_names = prediction.class_names(model)
+    shares = [dict(zip(class_names, row)) for row in found.probabilities.tolist()] if options.all_classes else None
+    text = table(found.paths, found.rankings, options.format, found.rejected, shares, found.nearest)
     if options.out:
         write_text(options.out, text)
     else:
         print(text, end="", flush=True)
     if options.sheet:
-        shown = error_analysis.top(probabilities, class_names, options.sheet_top_k)
-        prediction.draw(options.sheet, paths, shown, rejected)
-    if threshold:
-        print(threshold, file=sys.stderr)
-    doubtful = f", {int(rejected.sum())} of them rejected" if threshold else ""
-    print(f"{len(paths)} of {len(images)} images labelled{doubtful}", file=sys.stderr)
-    return Predictions(paths, probabilities, rankings, len(images) - len(paths), rejected)
+        shown = error_analysis.top(found.probabilities, class_names, options.sheet_top_k)
+        prediction.draw(options.sheet, found.paths, shown, found.rejected)
 
 
 def load(options: argparse.Namespace) -> list[Classifier]:
@@ -116,9 +139,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
         raise errors.UsageError("--reject 1: accepted is a share below 1, such as 0.95: no number of images proves 1")
     if options.reject and len(options.ckpts) > 1:
         raise errors.UsageError("--reject: a threshold is of one checkpoint; give a single one to --ckpts")
+    if (options.nearest is None) != (options.nearest_to is None):
+        given, missing = ("nearest", "nearest_to FILE") if options.nearest else ("nearest_to", "nearest K")
+        raise errors.UsageError(f"--{given} needs --{missing}")
+    if (options.features or options.nearest) and len(options.ckpts) > 1:
+        flag = "--features" if options.features else "--nearest"
+        raise errors.UsageError(f"{flag}: features are of one network; give a single one to --ckpts")
     if options.sheet_top_k > 1 and not options.sheet:
         raise errors.UsageError(f"--sheet_top_k {options.sheet_top_k} needs --sheet")
-    for flag in ("out", "sheet"):
+    for flag in ("out", "sheet", "features"):
         if getattr(options, flag) and os.path.isdir(getattr(options, flag)):
             raise errors.UsageError(f"--{flag} {getattr(options, flag)} is a folder; accepted is the name of a file")
     options.format = options.format or ("json" if str(options.out).lower().endswith(".json") else "csv")

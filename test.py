@@ -23,7 +23,9 @@ from datasets.splits import labelled, store_of
 from evaluation import error_analysis, interpolation
 from evaluation.comparison import compare_checkpoints
 from evaluation.interpolation import Interpolation
-from evaluation.scoring import score_checkpoints, spread
+from evaluation.prediction import Given
+from evaluation.rejection import find_unknown, measure
+from evaluation.scoring import Scored, score_checkpoints, spread
 from models import ARCHITECTURES
 from training import embedded
 from utils import device, errors
@@ -56,6 +58,11 @@ def parser() -> Parser:
     parser.add_argument("--json", type=_new_file, metavar="FILE", help="write the results for a program too")
     report = "write tables and pictures of the mistakes here; of several checkpoints into a folder each"
     parser.add_argument("--report", type=_new_folder, metavar="DIR", help=report)
+    share = "and what comes of the thresholds for these shares of right answers, as in predict.py (after --calibrate)"
+    target = number(float, 0, 1, above=True, below=True)
+    parser.add_argument("--reject", nargs="+", type=target, metavar="SHARE", help=share)
+    none = "folder of images of none of the classes: how well the confidence tells them"
+    parser.add_argument("--unknown_dir", metavar="DIR", help=none)
     between = parser.add_argument_group("interpolation losses")
     between.add_argument("--il", action="store_true", help="measure Label-IL and Feature-IL")
     between.add_argument(
@@ -114,13 +121,24 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
     return {flag: path for flag, path in files.items() if path}
 
 
+def _rejection(scored: Scored, unknown: Given, folder: str | None) -> dict:
+    """Print how `scored` tells the unknown images and what its thresholds accept; return both for `--json`."""
+    detection, acceptances = measure(scored, unknown)
+    for line in [detection, *acceptances] if detection else acceptances:
+        print(f"{scored.path}: {line}", flush=True)
+    found = {"unknown": {"unknown_dir": folder, **detection.to_dict()}} if detection else {}
+    return {**found, "reject": [each.to_dict() for each in acceptances]} if acceptances else found
+
+
 def main(argv: list[str] | None = None) -> list[dict]:
     """Score each checkpoint, print a line for each and whatever else was asked for; return what `--json` writes."""
     options = parse(sys.argv[1:] if argv is None else argv)
     folder = labelled(options, "test")
     for line in remarks(folder):
         errors.warn(line)
-    refuse_inputs(_outputs(options), [*options.ckpts, folder.origin, *(folder.root / path for path in folder.paths)])
+    unknown = find_unknown(options.unknown_dir, folder) if options.unknown_dir else {}
+    read = [*options.ckpts, folder.origin, *(folder.root / path for path in folder.paths), *unknown]
+    refuse_inputs(_outputs(options), read)
     if device.select(options.gpu) != "cpu" and options.onednn:
         raise errors.UsageError("--onednn is of the CPU: accepted with --gpu -1")
     reports = error_analysis.folders(options.report, options.ckpts) if options.report else {}
@@ -129,7 +147,8 @@ def main(argv: list[str] | None = None) -> list[dict]:
     results, answers, curves = {}, {}, {}
     reference = options.model_arch, options.image_size, options.onednn
     stores = partial(store_of, folder, cache=options.cache, cache_dir=options.cache_dir)
-    for scored in score_checkpoints(options.ckpts, stores, options.batch_size_eval, *reference, options.weights):
+    flags = *reference, options.weights, options.reject or ()
+    for scored in score_checkpoints(options.ckpts, stores, options.batch_size_eval, *flags):
         print(scored, flush=True)
         origin = {f"test_{folder.kind}": options.test_list or options.test_dir}
         result = {"path": scored.path, **origin, **scored.scores.to_dict()}
@@ -137,6 +156,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
             result["weights"] = options.weights
         if scored.calibration:
             result["calibration"] = scored.calibration.to_dict()
+        result.update(_rejection(scored, unknown, options.unknown_dir))
         results[scored.path], answers[scored.path] = result, scored.answers
         if reports:
             error_analysis.write(reports[scored.path], scored.images, scored.logits)

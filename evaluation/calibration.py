@@ -9,6 +9,7 @@ on images that were held out of training; a score to report needs others.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,7 +136,6 @@ class Threshold:
         images: the held-out images.
         accepted: those of them that are accepted.
         right: those of them that are right.
-        bound: the lower bound of the accuracy of accepted answers.
     """
 
     target: float
@@ -143,29 +143,26 @@ class Threshold:
     images: int
     accepted: int
     right: int
-    bound: float
 
-    def rejects(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return of each row of `probabilities` [N, K] whether its answer is not accepted, bool [N]."""
-        return probabilities.max(axis=1).astype("float32") < np.float32(self.confidence)  # as they were kept
+    def rejects(self, confidence: np.ndarray) -> np.ndarray:
+        """Return of each image whether its answer is not accepted, bool [N], from its `confidence` [N]."""
+        return confidence.astype("float32") < np.float32(self.confidence)  # as they were kept
 
     def __str__(self) -> str:
         rejected = self.images - self.accepted
         return (
             f"rejected below a confidence of {self.confidence:.4f}: on {self.images} held-out images it rejects "
             f"{rejected} ({100 * rejected / self.images:.1f} %) and is right on {self.right} of the other "
-            f"{self.accepted} (at least {100 * self.bound:.1f} %, with {100 * SURE:.0f} % confidence)"
+            f"{self.accepted} ({100 * self.target:g} % or more of new ones, with {100 * SURE:.0f} % confidence)"
         )
 
 
 def choose_threshold(confidence: np.ndarray, correct: np.ndarray, target: float) -> Threshold:
     """Return the lowest threshold from which on answers are right in a share of at least `target`.
 
-    A threshold counts when the one-sided Clopper-Pearson lower bound, at the level `SURE`, of the accuracy of the
-    held-out images that it accepts reaches `target`; the plain share would promise everything from one image that
-    happens to be right. The bound is that of one threshold. The choice of the lowest of many adds to its error, but
-    is little of it, for they share most of their images: tests/evaluation/test_calibration.py simulates how often a
-    promise is given and broken. The promise is about images like the held-out ones, of the same classes.
+    A threshold counts when the held-out images that it accepts have no more errors than `allowed_errors`; the plain
+    share would promise everything from one image that happens to be right. The promise is about images like the
+    held-out ones, of the same classes.
 
     Args:
         confidence: of the held-out images, float [N], ascending.
@@ -180,16 +177,61 @@ def choose_threshold(confidence: np.ndarray, correct: np.ndarray, target: float)
     confidence, starts = np.unique(confidence, return_index=True)  # equal ones are accepted or rejected together
     accepted = len(correct) - starts
     right = np.cumsum(correct[::-1])[::-1][starts]
-    bounds = np.where(right > 0, beta.ppf(1 - SURE, np.maximum(right, 1), accepted - right + 1), 0.0)
-    reached = np.flatnonzero(bounds >= target)
+    allowed = allowed_errors(len(correct), target)
+    reached = np.flatnonzero(accepted - right <= allowed[accepted - 1])
     if not len(reached):
-        needed = int(np.ceil(np.log(1 - SURE) / np.log(target)))
-        best = int(bounds.argmax())
+        needed = int(np.argmax(allowed >= 0)) + 1 if allowed[-1] >= 0 else _fewest(target)
+        best = int(beta.ppf(1 - SURE, np.maximum(right, 0.5), accepted - right + 1).argmax())
         raise UsageError(
             f"--reject {target:g}: no threshold reaches it on {len(correct)} held-out images: the best is right on "
-            f"{right[best]} of {accepted[best]}, so at least {100 * bounds[best]:.1f} % with {100 * SURE:.0f} % "
-            f"confidence; {needed} accepted images without an error would do"
+            f"{right[best]} of {accepted[best]}; {needed} accepted images without an error would do"
         )
     at = int(reached[0])
-    numbers = int(accepted[at]), int(right[at]), float(bounds[at])
-    return Threshold(target, float(confidence[at]), len(correct), *numbers)
+    return Threshold(target, float(confidence[at]), len(correct), int(accepted[at]), int(right[at]))
+
+
+def _fewest(target: float) -> int:
+    """Return the number of images whose answers, all right, show an accuracy of `target`."""
+    return int(np.ceil(np.log(1 - SURE) / np.log(target)))
+
+
+@lru_cache(maxsize=8)
+def allowed_errors(count: int, target: float) -> np.ndarray:
+    """Return with how many errors the k surest of `count` images show an accuracy of `target`, int [count], -1: none.
+
+        errors_k = max {e: P(E_k <= e) < chance},   E_k ~ Binomial(k, 1 - target)
+
+    is the rule of Clopper and Pearson for one k (Biometrika, 1934). As the lowest of many thresholds is chosen, the
+    `chance` is so low that errors which fall at random are few enough at any k in at most 1 - `SURE` of the draws. So
+    the promise is broken in at most as many, if an answer is right the more often the surer it is: below the confidence
+    from which on accepted answers reach `target`, each of them is wrong at least as often as in those draws.
+    """
+    from scipy.stats import binom  # slow to import: only where a threshold is asked for
+
+    sizes = np.arange(1, count + 1)
+
+    def errors(chance: float) -> np.ndarray:
+        return binom.ppf(chance, sizes, 1 - target).astype("int64") - 1
+
+    low, high = (1 - SURE) / count, 1 - SURE  # the sum over all k is no more than 1 - SURE at `low`
+    if passing(errors(high), target) <= 1 - SURE:
+        return errors(high)
+    while high > 1.01 * low:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if passing(errors(middle), target) <= 1 - SURE else (low, middle)
+    return errors(low)
+
+
+def passing(allowed: np.ndarray, target: float) -> float:
+    """Return the probability that of answers that are right with probability `target` each, one after the other, the
+    first k have at most `allowed[k - 1]` errors, at one or more k; exact. `allowed` never falls.
+    """
+    shares, total = np.zeros(max(allowed[-1] + 1, 1)), 0.0  # of e errors and no such k yet; with more none follows
+    shares[0] = 1.0
+    for most in allowed.tolist():
+        wrong = (1 - target) * shares[:-1]
+        shares *= target
+        shares[1:] += wrong
+        total += shares[: most + 1].sum()
+        shares[: most + 1] = 0
+    return float(total)

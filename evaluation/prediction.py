@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import paddle
@@ -22,13 +21,14 @@ from datasets.loader import ahead, crop, normalise
 from datasets.preprocess import Preprocess, decode
 from evaluation import pictures
 from evaluation.calibration import Threshold, choose_threshold
-from evaluation.error_analysis import Ranking, csv_text, ranking_cells
+from evaluation.error_analysis import Ranking
 from evaluation.metrics import softmax
 from utils.errors import DataError, UsageError, WeightsError, names, warn
 
 SHEET = 120  # images of a sheet at most
 
 Given = dict[str, bool]  # the images in order, and whether each was named on the command line
+Neighbours = list[tuple[str, float]]  # images and the cosines of their features, the nearest first
 Batch = tuple[list[str], list[DataError], dict[Preprocess, np.ndarray]]
 
 
@@ -42,6 +42,7 @@ class Predictions:
         rankings: the likeliest classes of each.
         unreadable: how many images could not be read.
         rejected: whether each is too uncertain, bool [N]; None without `--reject`.
+        nearest: the images nearest to each; None without `--nearest`.
     """
 
     paths: list[str]
@@ -49,11 +50,26 @@ class Predictions:
     rankings: list[Ranking]
     unreadable: int
     rejected: np.ndarray | None = None
+    nearest: list[Neighbours] | None = None
 
     @property
     def exit_code(self) -> int:
         """The exit code of a script that made these."""
         return DataError.exit_code if self.unreadable else 0
+
+
+class Labelled(NamedTuple):
+    """What networks say of some images.
+
+    Attributes:
+        paths: the images that could be read, N.
+        probabilities: the mean of the networks' probabilities, float64 [N, K].
+        features: of the first network, float32 [N, C]; None where they were not asked for.
+    """
+
+    paths: list[str]
+    probabilities: np.ndarray
+    features: np.ndarray | None
 
 
 def find(paths: Sequence[str]) -> Given:
@@ -114,29 +130,32 @@ def class_names(model: Classifier) -> list[str]:
 
 
 @paddle.no_grad()
-def label(models: list[Classifier], images: Given, batch_size: int) -> tuple[list[str], np.ndarray]:
-    """Return the images that could be read, and the mean of the networks' probabilities, float64 [N, K].
+def label(models: list[Classifier], images: Given, batch_size: int, with_features: bool = False) -> Labelled:
+    """Return what the networks say of the images that could be read.
 
     An image of a folder that cannot be read is left out with one line of warning.
 
     Raises:
         DataError: an image named on the command line cannot be read, or none can.
     """
-    paths, rows = [], []
+    paths, rows, features = [], [], []
     with tqdm(total=len(images), desc="labelling", unit="image", disable=None, leave=False) as bar:
         for batch, failures, crops in ahead(_read(models, images, batch_size)):
             for failure in failures:
                 warn(str(failure))
             if batch:
                 inputs = {each: normalise(pixels, each) for each, pixels in crops.items()}
-                logits = [model.network(inputs[model.preprocess]).logits.numpy() for model in models]
+                outputs = [model.network(inputs[model.preprocess]) for model in models]
+                logits = [each.logits.numpy() for each in outputs]
                 scaled = [each.astype("float64") / model.temperature for each, model in zip(logits, models)]
                 rows.append(np.mean([softmax(each) for each in scaled], axis=0))
                 paths += batch
+                if with_features:
+                    features.append(outputs[0].features.numpy())
             bar.update(len(batch) + len(failures))
     if not paths:
         raise DataError(f"none of the {len(images)} images can be read")
-    return paths, np.concatenate(rows)
+    return Labelled(paths, np.concatenate(rows), np.concatenate(features) if with_features else None)
 
 
 def _read(models: list[Classifier], images: Given, batch_size: int) -> Iterator[Batch]:
@@ -172,53 +191,6 @@ def chosen_threshold(model: Classifier, target: float, origin: str) -> Threshold
         how = "finetune.py --val_split 0.2 --calibrate, or --folds 5 --calibrate, keeps them in its checkpoints"
         raise UsageError(f"--reject: {origin} knows nothing of held-out images to choose a threshold on; {how}")
     return choose_threshold(model.calibration["confidence"], model.calibration["correct"], target)
-
-
-def table(
-    paths: list[str],
-    rankings: list[Ranking],
-    form: str,
-    rejected: Sequence[bool] | None = None,
-    shares: Sequence[dict[str, float]] | None = None,
-) -> str:
-    """Return a table of the images as text.
-
-    Args:
-        paths: the images.
-        rankings: the likeliest classes of each.
-        form: "csv" or "json".
-        rejected: of each whether it is rejected, so that its classes have no names; None where none can be.
-        shares: of each the probability of every class by its name; None to leave them out.
-    """
-    if rejected is not None:
-        rankings = [[("", p) for _, p in each] if no else each for each, no in zip(rankings, rejected)]
-    row = _entry if form == "json" else _cells
-    columns = (
-        paths,
-        rankings,
-        repeat(None) if rejected is None else rejected,
-        repeat(None) if shares is None else shares,
-    )
-    rows = [row(*each) for each in zip(*columns)]
-    return json.dumps(rows, indent=2) + "\n" if form == "json" else csv_text(rows)
-
-
-def _entry(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str, float] | None) -> dict:
-    """Return an image of a JSON table."""
-    entry: dict = {"path": path, "top": [{"class": name, "probability": round(p, 6)} for name, p in ranking]}
-    if rejected is not None:
-        entry["rejected"] = bool(rejected)
-    if shares is not None:
-        entry["probabilities"] = {name: round(p, 6) for name, p in shares.items()}
-    return entry
-
-
-def _cells(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str, float] | None) -> dict:
-    """Return an image of a CSV table; no other column begins with the `p_` of the classes."""
-    cells = {"path": path, **ranking_cells(ranking)}
-    if rejected is not None:
-        cells["rejected"] = int(rejected)
-    return {**cells, **{f"p_{name}": f"{p:.6f}" for name, p in (shares or {}).items()}}
 
 
 def draw(

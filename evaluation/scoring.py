@@ -15,9 +15,10 @@ from datasets.folder import same_classes
 from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
 from datasets.splits import decode_once
-from evaluation.calibration import Calibration
+from evaluation.calibration import Calibration, Threshold
 from evaluation.comparison import Answers
 from evaluation.compiled import Compiled
+from evaluation.prediction import chosen_threshold
 from evaluation.scores import Scores, predict, score
 from utils.errors import DataError, names
 
@@ -30,23 +31,30 @@ class Scored:
 
     Attributes:
         path: the checkpoint.
-        network: in eval mode.
+        model: what it holds.
         images: labelled in the order of the network's outputs.
         logits: for each image, float [N, K], divided by the checkpoint's temperature.
         scores: the metrics.
         batch_size: images scored at a time.
         seconds: spent on scoring.
         calibration: what the checkpoint's temperature changes; None without one.
+        thresholds: the confidences from which answers are accepted, one for each share that was asked for.
     """
 
     path: str
-    network: nn.Layer
+    model: Classifier
     images: Dataset
     logits: np.ndarray
     scores: Scores
     batch_size: int
     seconds: float
     calibration: Calibration | None
+    thresholds: list[Threshold]
+
+    @property
+    def network(self) -> nn.Layer:
+        """The network in eval mode."""
+        return self.model.network
 
     @property
     def answers(self) -> Answers:
@@ -66,6 +74,7 @@ def score_checkpoints(
     image_size: int | None = None,
     onednn: bool = False,
     weights: str = WEIGHTS[0],
+    targets: Sequence[float] = (),
 ) -> Iterator[Scored]:
     """Score one checkpoint after the other, each image once.
 
@@ -76,14 +85,16 @@ def score_checkpoints(
         arch, image_size: of checkpoints of the reference, as for `Classifier.load`.
         onednn: whether the scores come from `Compiled` networks, faster on a CPU and rounded otherwise.
         weights: whose, as there.
+        targets: for each a threshold is chosen on the checkpoint's held-out images.
 
     Raises:
         DataError: an image cannot be read, or the folder does not have the checkpoint's classes.
-        WeightsError, UsageError: as `Classifier.load`.
+        WeightsError, UsageError: as `Classifier.load` and `chosen_threshold`.
     """
     stores: dict[Preprocess, StreamedImages] = {}
     for path in paths:
         model = Classifier.load(path, arch, image_size, weights)
+        thresholds = [chosen_threshold(model, target, path) for target in targets]
         if model.preprocess not in stores:
             stores[model.preprocess] = store_of(model.preprocess)
         images = labelled(stores[model.preprocess], model, path)
@@ -97,7 +108,7 @@ def score_checkpoints(
             calibration = Calibration.of(logits, images.labels, model.temperature, fitted_on)
             logits = logits / np.float64(model.temperature)
         scores = score(logits, images.labels)
-        yield Scored(path, model.network, images, logits, scores, size, time.perf_counter() - began, calibration)
+        yield Scored(path, model, images, logits, scores, size, time.perf_counter() - began, calibration, thresholds)
 
 
 def labelled(store: StreamedImages, model: Classifier, path: str) -> Dataset:

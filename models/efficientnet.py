@@ -197,9 +197,16 @@ class EfficientNet(Network, nn.Layer):
             x = block(x)
             if i in self._ends:
                 maps.append(x)
-        features = self.activation(self._bn1(self._conv_head(x))).mean(axis=[2, 3])
+        features = self._head_map(x).mean(axis=[2, 3])
         features = F.dropout(features, self.dropout, training=self.training)
         return Outputs(self._fc(features), features, tuple(maps))
+
+    def head_map(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the output of `_conv_head`, activated, [B, C, H, W]."""
+        return self._head_map(outputs.maps[-1])
+
+    def _head_map(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.activation(self._bn1(self._conv_head(x)))
 
 
 # timm's and torchvision's editions: padded alike on both sides, and resized with the bicubic kernel

@@ -33,5 +33,9 @@ class MobileNetV2(Network, vision.MobileNetV2):
         features = self.classifier[0](self.pool2d_avg(x).flatten(1))  # dropout
         return Outputs(self.head(features), features, tuple(maps))
 
+    def head_map(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the last map, [B, C, H, W]."""
+        return outputs.maps[-1]
+
 
 ARCHITECTURES = {"mobilenet_v2": Architecture(MobileNetV2, {}, features=1280)}

@@ -42,6 +42,10 @@ class Network:
         """Return the mean of the last map over its pixels, [B, C]."""
         return outputs.maps[-1].mean(axis=[2, 3])
 
+    def head_map(self, outputs: Outputs) -> paddle.Tensor | None:
+        """Return the map whose mean over its pixels the head reads in eval mode, [B, C, H, W]; None without one."""
+        return None
+
 
 class StagedNetwork(Network):
     """A residual network, whose last map feeds the pooling that makes the features."""
@@ -57,6 +61,10 @@ class StagedNetwork(Network):
             x = getattr(self, name)(x)
             maps.append(x)
         return tuple(maps)
+
+    def head_map(self, outputs: Outputs) -> paddle.Tensor:
+        """Return the last map, [B, C, H, W]."""
+        return outputs.maps[-1]
 
     def pooled(self, outputs: Outputs) -> paddle.Tensor:
         """Return the features, which are the mean of the last map over its pixels, [B, C]."""

@@ -3,14 +3,16 @@
 import json
 import mmap
 import os
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import cpu_path, in_turns, memory, peers, ranks, scaling, steps, workload, write_photographs
+from benchmarks import cpu_path, in_turns, memory, peers, promises, ranks, scaling, steps, workload, write_photographs
 from benchmarks import input as chains
+from evaluation.calibration import SURE
 from regularizers import REGULARIZERS
 from tests.scripts import call, run
 from utils.errors import Failure, UsageError
@@ -243,3 +245,17 @@ def test_frozen_compares_a_network_with_its_compiled_form(tmp_path):
     result = content["networks"]["resnet8"]
     assert result["difference"] < 1e-5
     assert all(len(taken) == 2 and min(taken) > 0 for taken in result["seconds"].values())
+
+
+def test_promises_are_counted_where_they_are_known_to_break(capsys):
+    promises.main(["--target", "0.8", "--counts", "40", "--draws", "60"])
+    header, *rows = (re.split(r" {2,}", line) for line in capsys.readouterr().out.splitlines())
+    assert header[0] == "answers"
+    assert len(rows) == 3
+    for row in rows:
+        given, rejects, broken, share = map(float, row[3:7])
+        assert 0 <= broken <= given <= 1
+        assert np.isnan(share) == (given == 0)
+    assert float(rows[-1][4]) < 1
+    assert rows[-1][3] == rows[-1][5]  # never right often enough, so broken whenever given
+    assert float(rows[-1][7]) > 1 - SURE

@@ -14,7 +14,7 @@ import predict
 import test as scoring
 from checkpoints import checkpoint, pdparams
 from checkpoints.classifier import Classifier
-from evaluation.calibration import fit_temperature
+from evaluation.calibration import choose_threshold, fit_temperature
 from evaluation.deployed import runner
 from evaluation.export import WithSoftmax, comparison_images
 from evaluation.metrics import METRICS, confidences, softmax
@@ -22,7 +22,7 @@ from tests.interrupted import Crash, crashing
 from tests.pictures import write_folder
 from tests.scripts import tiny
 from tests.toy_checkpoints import write_checkpoint
-from utils.errors import UsageError, WeightsError
+from utils.errors import DataError, UsageError, WeightsError
 
 CLASSES = ["cat", "dog", "emu"]
 RUN = ("--regularizer", "l2", "--pretrained", "none", "--train_dir", "data", "--val_split", 0.25, "--cache", "off")
@@ -185,8 +185,8 @@ def test_uncertain_images_have_no_class(pair, capsys):
     sure = predict.main(["--ckpts", "warm.pdparams", "photos", *QUIET]).probabilities.max(axis=1)
     middle = np.float32(np.sort(sure)[2:4].mean())  # three images below it, three above
     content = checkpoint.read("warm.pdparams")
-    confidence = np.repeat(np.array([middle / 2, middle], "float32"), 50)
-    content["calibration"].update(confidence=confidence, correct=np.arange(100) >= 50)
+    confidence = np.repeat(np.array([middle / 2, middle], "float32"), 70)
+    content["calibration"].update(confidence=confidence, correct=np.arange(140) >= 70)
     checkpoint.save("half.pdparams", content)
     flags = ["--ckpts", "half.pdparams", "photos", "--gpu", "-1", "--reject", "0.95", "--top_k", "2"]
     found = predict.main([*flags, "--all_classes", "--sheet", "sheet.png"])
@@ -204,7 +204,7 @@ def test_uncertain_images_have_no_class(pair, capsys):
         assert row[2:5:2] == [f"{p:.6f}" for p in shares[order]]
         assert row[5:] == [str(int(rejected)), *(f"{p:.6f}" for p in shares)]
     said, last = captured.err.splitlines()[-2:]
-    assert f"confidence of {middle:.4f}: on 100 held-out images it rejects 50 (50.0 %) and is right on 50" in said
+    assert f"confidence of {middle:.4f}: on 140 held-out images it rejects 70 (50.0 %) and is right on 70" in said
     assert last == "6 of 6 images labelled, 3 of them rejected"
     predict.main([*flags, "--all_classes", "--format", "json"])
     for entry, rejected, shares in zip(json.loads(capsys.readouterr().out), found.rejected, found.probabilities):
@@ -213,6 +213,65 @@ def test_uncertain_images_have_no_class(pair, capsys):
         assert all((each["class"] == "") == rejected for each in entry["top"])
         assert list(entry["probabilities"]) == CLASSES
         np.testing.assert_allclose([*entry["probabilities"].values()], shares, atol=1e-6)
+
+
+@pytest.fixture
+def sharp(pair):
+    """The network of plain.pdparams as sharp.pdparams, with thresholds for 0.9 and 0.5; returns them.
+
+    The surest 60 held-out images are right, the other 40 wrong: the threshold for 0.9 is the median of the photos.
+    """
+    sure = predict.main(["--ckpts", "warm.pdparams", "photos", *QUIET]).probabilities.max(axis=1)
+    middle = np.float32(np.sort(sure)[2:4].mean())
+    content = checkpoint.read("warm.pdparams")
+    confidence = np.concatenate([np.full(40, middle / 2), np.linspace(middle, 1, 60)])
+    content["calibration"].update(confidence=confidence.astype("float32"), correct=np.arange(100) >= 40)
+    checkpoint.save("sharp.pdparams", content)
+    kept = content["calibration"]
+    return [choose_threshold(kept["confidence"], kept["correct"], target) for target in (0.9, 0.5)]
+
+
+def test_what_thresholds_accept_and_how_unknown_images_are_told(sharp, capsys):
+    write_folder(Path("others"), ("owl", "yak"), count=4, seed=9)
+    flags = ["--ckpts", "sharp.pdparams", "--test_dir", "photos", "--gpu", "-1", "--cache", "off"]
+    (found,) = scoring.main([*flags, "--reject", "0.9", "0.5", "--unknown_dir", "others", "--json", "a.json"])
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(Path("a.json").read_text()) == [found]
+    known, others = (predict.main(["--ckpts", "sharp.pdparams", name, *QUIET]) for name in ("photos", "others"))
+    labels = np.repeat(np.arange(3), 2)
+    sure, correct = known.probabilities.max(axis=1), known.probabilities.argmax(axis=1) == labels
+    unsure = others.probabilities.max(axis=1)
+    for threshold, each in zip(sharp, found["reject"], strict=True):
+        taken = sure >= threshold.confidence
+        assert (each["images"], each["accepted"], each["right"]) == (6, taken.sum(), correct[taken].sum())
+        assert (each["unknown"], each["unknown_rejected"]) == (8, (unsure < threshold.confidence).sum())
+    assert [each["accepted"] for each in found["reject"]][0] == 3
+    pairs = (sure[:, None] > unsure) + (sure[:, None] == unsure) / 2
+    assert found["unknown"]["auroc"] == pytest.approx(pairs.mean(), abs=0.02)  # batches of another size round otherwise
+    assert found["unknown"]["unknown_dir"] == "others"
+    assert [line.split(": ")[1].split(" ")[0] for line in lines[1:]] == ["temperature", "8", "--reject", "--reject"]
+    (plain,) = scoring.main(flags)
+    assert plain.keys() == found.keys() - {"reject", "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--ckpts plain.pdparams --reject 0.9", "--reject: plain.pdparams knows nothing of held-out images"),
+        ("--ckpts sharp.pdparams --reject 0.9 0.99", "--reject 0.99: no threshold reaches it on 100 held-out"),
+        ("--ckpts sharp.pdparams --reject 1", "--reject: '1': accepted is a number above 0 to below 1"),
+        ("--ckpts sharp.pdparams --reject", "--reject: expected at least one argument"),
+        ("--ckpts sharp.pdparams --unknown_dir photos", "--unknown_dir photos: 6 of its 6 images are among those of"),
+        ("--ckpts sharp.pdparams --unknown_dir torn", "cannot read the image torn/a.png"),
+        ("--ckpts sharp.pdparams --unknown_dir torn --json torn/a.png", "--json torn/a.png would replace torn/a.png"),
+    ],
+)
+def test_what_unknown_images_and_thresholds_need_is_one_line(sharp, flags, words):
+    Path("torn").mkdir(exist_ok=True)
+    Path("torn", "a.png").write_bytes(b"torn")
+    with pytest.raises((UsageError, DataError), match="^[^\n]*$") as caught:
+        scoring.main([*flags.split(), "--test_dir", "photos", "--gpu", "-1", "--cache", "off"])
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

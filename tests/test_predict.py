@@ -268,6 +268,82 @@ def test_bad_input_names_the_culprit(here, flags, error, words):
         predict.main([*flags.split(), "--gpu", "-1"])
 
 
+def test_features_are_what_the_head_reads_in_the_order_of_the_table(here, capsys):
+    flags = ["--ckpts", "a.pdparams", "--gpu", "-1", "--top_k", "1"]
+    predict.main([*flags, "holed", "photos/dog/001.png", "--features", "new/f.npz", "--batch_size_eval", "2"])
+    _, *rows = read(capsys.readouterr().out)
+    with np.load("new/f.npz") as file:
+        found = {name: file[name] for name in file}
+    assert found["paths"].tolist() == [row[0] for row in rows]
+    assert len(rows) == 4  # of six, two of them unreadable
+    assert found["classes"].tolist() == CLASSES
+    model = Classifier.load("a.pdparams")
+    assert found["features"].dtype == "float32"
+    assert found["features"].shape == (4, model.network.head.weight.shape[0])
+    logits = model.network.head(paddle.to_tensor(found["features"])).numpy().astype("float64")
+    for path, scores in zip(found["paths"], logits, strict=True):
+        shares = np.exp(scores) / np.exp(scores).sum()
+        np.testing.assert_allclose(shares, probabilities("a.pdparams", path, (37, 37), 32), atol=2e-6)
+
+
+def test_the_nearest_images_are_columns(here, capsys):
+    flags = ["--ckpts", "a.pdparams", "--gpu", "-1", "--top_k", "1"]
+    predict.main([*flags, "photos", "--features", "known.npz"])
+    capsys.readouterr()
+    queries = ["photos/emu/001.png", "photos/cat/000.png"]
+    found = predict.main([*flags, *queries, "--nearest", "2", "--nearest_to", "known.npz", "--all_classes"])
+    header, *rows = read(capsys.readouterr().out)
+    assert header[:3] == ["path", "predicted", "probability"]
+    assert header[3:8] == ["nearest", "cosine", "nearest_2", "cosine_2", "p_cat"]
+    with np.load("known.npz") as file:
+        paths, features = file["paths"].tolist(), file["features"].astype("float64")
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    for row, neighbours in zip(rows, found.nearest, strict=True):
+        cosines = features @ features[paths.index(row[0])]
+        order = (-cosines).argsort()[:2]
+        assert row[3:7:2] == [paths[i] for i in order]
+        np.testing.assert_allclose([float(cell) for cell in row[4:7:2]], cosines[order], atol=2e-6)
+        assert row[3:5] == [row[0], "1.000000"]  # itself
+        assert neighbours == [(row[3], float(row[4])), (row[5], float(row[6]))]
+    predict.main([*flags, *queries, "--nearest", "9", "--nearest_to", "known.npz", "--format", "json"])
+    for entry, row in zip(json.loads(capsys.readouterr().out), rows, strict=True):
+        assert list(entry) == ["path", "top", "nearest"]
+        assert len(entry["nearest"]) == 6  # all
+        assert [each["path"] for each in entry["nearest"][:2]] == row[3:7:2]
+
+
+def test_published_weights_have_features_too(here, weights, capsys):
+    weights()
+    predict.main([*PUBLISHED, "photos", "--features", "imagenet.npz"])
+    predict.main([*PUBLISHED, "photos", "--nearest", "1", "--nearest_to", "imagenet.npz", "--top_k", "1"])
+    rows = read(capsys.readouterr().out)[-6:]
+    assert all(row[0] == row[3] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("flags", "error", "words"),
+    [
+        ("--ckpts a.pdparams --nearest 1", UsageError, "--nearest needs --nearest_to FILE"),
+        ("--ckpts a.pdparams --nearest_to f.npz", UsageError, "--nearest_to needs --nearest K"),
+        ("--ckpts a.pdparams --nearest 0 --nearest_to f.npz", UsageError, "--nearest: '0'"),
+        ("--ckpts a.pdparams b.pdparams --features f.npz", UsageError, "--features: features are of one network"),
+        ("--ckpts a.pdparams b.pdparams --nearest 1 --nearest_to f.npz", UsageError, "--nearest: features are of one"),
+        ("--ckpts a.pdparams --features photos", UsageError, "--features photos is a folder"),
+        ("--ckpts a.pdparams --features a.pdparams", UsageError, "--features a.pdparams would replace a.pdparams"),
+        ("--ckpts a.pdparams --features b.npz --nearest 1 --nearest_to b.npz", UsageError, "would replace b.npz"),
+        ("--ckpts a.pdparams --features x --out x", UsageError, "--features x would replace --out"),
+        ("--ckpts a.pdparams --nearest 1 --nearest_to b.npz", WeightsError, "not of the backbone .* of a.pdparams"),
+        ("--ckpts a.pdparams --nearest 1 --nearest_to a.pdparams", WeightsError, "a.pdparams: not a file of"),
+        ("--ckpts a.pdparams --nearest 1 --nearest_to none.npz", WeightsError, "none.npz: no such file"),
+    ],
+)
+def test_what_features_and_neighbours_need_is_one_line(here, flags, error, words):
+    if not (here / "b.npz").exists():
+        predict.main(["--ckpts", "b.pdparams", "photos", "--gpu", "-1", "--out", "t.csv", "--features", "b.npz"])
+    with pytest.raises(error, match=f"^[^\n]*{words}[^\n]*$"):
+        predict.main([*flags.split(), "photos", "--gpu", "-1"])
+
+
 @pytest.mark.parametrize("flag", ["--out", "--sheet"])
 @pytest.mark.parametrize("path", ["photos/cat/000.png", "./photos/../photos/dog/001.png", "link.png", "a.pdparams"])
 def test_no_image_and_no_checkpoint_is_replaced(tmp_path, monkeypatch, flag, path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from datasets import splits
 from datasets.loader import Dataset
 from evaluation.calibration import calibrate
 from evaluation.error_analysis import csv_text
+from evaluation.intervals import interval
 from evaluation.metrics import softmax
 from evaluation.scores import predict, score
 from training.options import AUTO, ONLY, Options
@@ -25,8 +25,6 @@ from training.start import as_started
 from training.summary import Summary
 from utils.errors import UsageError
 from utils.files import write_text
-
-Z = 1.959963984540054  # of a two-sided 95 % interval
 
 
 @dataclass(frozen=True)
@@ -62,14 +60,6 @@ class Pooled:
             f"the network of all images is {self.final}"
             f"{f', at a temperature of {self.temperature:.4f}' if self.temperature else ''}"
         )
-
-
-def interval(correct: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share, in percent (Wilson, 1927)."""
-    share, spread = correct / count, Z * Z / count
-    centre = (share + spread / 2) / (1 + spread)
-    half = Z * math.sqrt(share * (1 - share) / count + spread / (4 * count)) / (1 + spread)
-    return 100 * max(0.0, centre - half), 100 * min(1.0, centre + half)
 
 
 def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -> Pooled:
