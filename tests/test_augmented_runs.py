@@ -14,7 +14,8 @@ from training.step import train_step
 from utils.errors import UsageError
 
 ALL = ("--augment", "resized_crop,flip,trivial,jitter,erase", "--label_smoothing", 0.1)
-TRAINER = "--schedule cosine --warmup 2 --optimizer adamw --layer_decay 0.8 --clip_norm 1 --patience 3 --lr 0.001".split()
+TRAINER = ("--schedule", "cosine", "--warmup", 2, "--optimizer", "adamw", "--layer_decay", 0.8, "--lr", 0.001)
+TRAINER += ("--clip_norm", 1, "--patience", 3)
 
 
 @pytest.fixture(autouse=True)

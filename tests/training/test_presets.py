@@ -57,7 +57,8 @@ def test_what_is_given_holds():
     assert (own.freeze_bn, own.bn_momentum) == (False, 0.9)
     scratch = parse(["--preset", "few", "--pretrained", "none", "--regularizer", "l2"])
     assert (scratch.freeze_bn, scratch.probe) == (False, False)
-    assert not parse(["--preset", "few", "--model_arch", "vit_small_patch16_224"]).freeze_bn  # it has no batch normalisation
+    transformer = parse(["--preset", "few", "--model_arch", "vit_small_patch16_224"])  # no batch normalisation
+    assert not transformer.freeze_bn
 
 
 def test_a_file_of_settings_repeats_it(folder):
