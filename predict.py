@@ -19,9 +19,8 @@ if __name__ == "__main__":
 from checkpoints.classifier import WEIGHTS, Classifier
 from checkpoints.published import NAMED
 from datasets.folder import EXTENSIONS
-from evaluation import error_analysis, prediction
-from evaluation.prediction import Predictions
-from evaluation.scoring import BATCH_SIZE_EVAL
+from evaluation import prediction
+from evaluation.predictions import Predictions
 from models import ARCHITECTURES
 from utils import device, errors
 from utils.commandline import Parser, number
@@ -69,25 +68,19 @@ def main(argv: list[str] | None = None) -> Predictions:
     models = load(options)
     origin = options.ckpts[0] if options.ckpts else f"--pretrained {options.pretrained}"
     threshold = prediction.chosen_threshold(models[0], options.reject, origin) if options.reject else None
-    batch_size = options.batch_size_eval or models[0].batch_size_eval or BATCH_SIZE_EVAL
-    paths, probabilities = prediction.label(models, images, batch_size)
-    class_names = prediction.class_names(models[0])
-    rankings = error_analysis.top(probabilities, class_names, options.top_k)
-    rejected = threshold.rejects(probabilities) if threshold else None
-    shares = [dict(zip(class_names, row)) for row in probabilities.tolist()] if options.all_classes else None
-    text = prediction.table(paths, rankings, options.format, rejected, shares)
+    found = prediction.predict(models, images, options.batch_size_eval, threshold)
+    text = found.table(options.format, options.top_k, options.all_classes)
     if options.out:
         write_text(options.out, text)
     else:
         print(text, end="", flush=True)
     if options.sheet:
-        shown = error_analysis.top(probabilities, class_names, options.sheet_top_k)
-        prediction.draw(options.sheet, paths, shown, rejected)
+        prediction.draw(options.sheet, found.paths, found.top(options.sheet_top_k), found.rejected)
     if threshold:
         print(threshold, file=sys.stderr)
-    doubtful = f", {int(rejected.sum())} of them rejected" if threshold else ""
-    print(f"{len(paths)} of {len(images)} images labelled{doubtful}", file=sys.stderr)
-    return Predictions(paths, probabilities, rankings, len(images) - len(paths), rejected)
+    doubtful = f", {int(found.rejected.sum())} of them rejected" if threshold else ""
+    print(f"{len(found)} of {len(images)} images labelled{doubtful}", file=sys.stderr)
+    return found
 
 
 def load(options: argparse.Namespace) -> list[Classifier]:

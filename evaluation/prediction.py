@@ -2,58 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import paddle
-from tqdm import tqdm
 
 from checkpoints.classifier import WEIGHTS, Classifier
 from datasets.cache import workers
+from datasets.decoder import Source
 from datasets.folder import EXTENSIONS, images_below, listed
 from datasets.loader import ahead, crop, normalise
 from datasets.preprocess import Preprocess, decode
 from evaluation import pictures
 from evaluation.calibration import Threshold, choose_threshold
-from evaluation.error_analysis import Ranking, csv_text, ranking_cells
+from evaluation.error_analysis import Ranking
 from evaluation.metrics import softmax
+from evaluation.predictions import Predictions
+from evaluation.scoring import BATCH_SIZE_EVAL
+from utils.bars import progress_bar
 from utils.errors import DataError, UsageError, WeightsError, names, warn
 
 SHEET = 120  # images of a sheet at most
 
-Given = dict[str, bool]  # the images in order, and whether each was named on the command line
+Given = dict[str, bool]  # the images in order, and whether each was named rather than found in a folder
 Batch = tuple[list[str], list[DataError], dict[Preprocess, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The labels of some images.
-
-    Attributes:
-        paths: the images that could be read.
-        probabilities: of their classes, float64 [N, K].
-        rankings: the likeliest classes of each.
-        unreadable: how many images could not be read.
-        rejected: whether each is too uncertain, bool [N]; None without `--reject`.
-    """
-
-    paths: list[str]
-    probabilities: np.ndarray
-    rankings: list[Ranking]
-    unreadable: int
-    rejected: np.ndarray | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of a script that made these."""
-        return DataError.exit_code if self.unreadable else 0
 
 
 def find(paths: Sequence[str]) -> Given:
@@ -113,18 +89,45 @@ def class_names(model: Classifier) -> list[str]:
     return model.class_names or [str(label) for label in range(model.width)]
 
 
+def predict(
+    models: list[Classifier],
+    images: Given,
+    batch_size: int | None = None,
+    threshold: Threshold | None = None,
+    sources: Mapping[str, Source] | None = None,
+) -> Predictions:
+    """Return the labels of `images` by the mean of the networks' probabilities.
+
+    Args:
+        models: of the same classes.
+        images: their names, as of `find`.
+        batch_size: how many are labelled at a time; by default as in the training of the first network.
+        threshold: of the first network, to reject by.
+        sources: by name what is not the path of a file.
+
+    Raises:
+        DataError: as `label`.
+    """
+    batch_size = batch_size or models[0].batch_size_eval or BATCH_SIZE_EVAL
+    paths, probabilities = label(models, images, batch_size, sources)
+    rejected = threshold.rejects(probabilities) if threshold else None
+    return Predictions(paths, class_names(models[0]), probabilities, len(images) - len(paths), rejected)
+
+
 @paddle.no_grad()
-def label(models: list[Classifier], images: Given, batch_size: int) -> tuple[list[str], np.ndarray]:
+def label(
+    models: list[Classifier], images: Given, batch_size: int, sources: Mapping[str, Source] | None = None
+) -> tuple[list[str], np.ndarray]:
     """Return the images that could be read, and the mean of the networks' probabilities, float64 [N, K].
 
     An image of a folder that cannot be read is left out with one line of warning.
 
     Raises:
-        DataError: an image named on the command line cannot be read, or none can.
+        DataError: an image that was named cannot be read, or none can.
     """
     paths, rows = [], []
-    with tqdm(total=len(images), desc="labelling", unit="image", disable=None, leave=False) as bar:
-        for batch, failures, crops in ahead(_read(models, images, batch_size)):
+    with progress_bar(total=len(images), desc="labelling", unit="image") as bar:
+        for batch, failures, crops in ahead(_read(models, images, batch_size, sources or {})):
             for failure in failures:
                 warn(str(failure))
             if batch:
@@ -139,13 +142,13 @@ def label(models: list[Classifier], images: Given, batch_size: int) -> tuple[lis
     return paths, np.concatenate(rows)
 
 
-def _read(models: list[Classifier], images: Given, batch_size: int) -> Iterator[Batch]:
+def _read(models: list[Classifier], images: Given, batch_size: int, sources: Mapping[str, Source]) -> Iterator[Batch]:
     """Yield the paths of a batch, the failures in it, and its centre crops by how they were resized."""
     resizes = list(dict.fromkeys(model.preprocess for model in models))
 
     def attempt(path: str) -> list[np.ndarray] | DataError:
         try:
-            return [decode(path, resize) for resize in resizes]
+            return [decode(sources.get(path, path), resize, path) for resize in resizes]
         except DataError as failure:
             if images[path]:
                 raise
@@ -172,53 +175,6 @@ def chosen_threshold(model: Classifier, target: float, origin: str) -> Threshold
         how = "finetune.py --val_split 0.2 --calibrate, or --folds 5 --calibrate, keeps them in its checkpoints"
         raise UsageError(f"--reject: {origin} knows nothing of held-out images to choose a threshold on; {how}")
     return choose_threshold(model.calibration["confidence"], model.calibration["correct"], target)
-
-
-def table(
-    paths: list[str],
-    rankings: list[Ranking],
-    form: str,
-    rejected: Sequence[bool] | None = None,
-    shares: Sequence[dict[str, float]] | None = None,
-) -> str:
-    """Return a table of the images as text.
-
-    Args:
-        paths: the images.
-        rankings: the likeliest classes of each.
-        form: "csv" or "json".
-        rejected: of each whether it is rejected, so that its classes have no names; None where none can be.
-        shares: of each the probability of every class by its name; None to leave them out.
-    """
-    if rejected is not None:
-        rankings = [[("", p) for _, p in each] if no else each for each, no in zip(rankings, rejected)]
-    row = _entry if form == "json" else _cells
-    columns = (
-        paths,
-        rankings,
-        repeat(None) if rejected is None else rejected,
-        repeat(None) if shares is None else shares,
-    )
-    rows = [row(*each) for each in zip(*columns)]
-    return json.dumps(rows, indent=2) + "\n" if form == "json" else csv_text(rows)
-
-
-def _entry(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str, float] | None) -> dict:
-    """Return an image of a JSON table."""
-    entry: dict = {"path": path, "top": [{"class": name, "probability": round(p, 6)} for name, p in ranking]}
-    if rejected is not None:
-        entry["rejected"] = bool(rejected)
-    if shares is not None:
-        entry["probabilities"] = {name: round(p, 6) for name, p in shares.items()}
-    return entry
-
-
-def _cells(path: str, ranking: Ranking, rejected: bool | None, shares: dict[str, float] | None) -> dict:
-    """Return an image of a CSV table; no other column begins with the `p_` of the classes."""
-    cells = {"path": path, **ranking_cells(ranking)}
-    if rejected is not None:
-        cells["rejected"] = int(rejected)
-    return {**cells, **{f"p_{name}": f"{p:.6f}" for name, p in (shares or {}).items()}}
 
 
 def draw(
