@@ -80,15 +80,14 @@ def main() -> None:
     """Build or describe the project, as the command line says."""
     scratch = tempfile.mkdtemp()  # what setuptools would leave in the clone
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
-    rooms = {f"{PACKAGE}.{name}": name for name in (*ROOMS, "recipes")}
-    packages = [f"{PACKAGE}.{name}" for name in find_packages(str(ROOT), include=[*ROOMS, *(f"{r}.*" for r in ROOMS)])]
+    code = find_packages(str(ROOT), include=[*ROOMS, *(f"{room}.*" for room in ROOMS)])
     setup(
         version=PROJECT["VERSION"],
         install_requires=requirements("requirements.txt"),
         extras_require={extra: requirements(file) for extra, file in EXTRAS.items()},
-        packages=[PACKAGE, *packages, f"{PACKAGE}.recipes"],
-        package_dir=rooms,
-        package_data={"": ["*.txt", "*.csv", "*.yaml", "published/*.csv"]},
+        packages=[PACKAGE, *(f"{PACKAGE}.{name}" for name in (*code, "recipes", "recipes.published"))],
+        package_dir={f"{PACKAGE}.{name}": name for name in (*ROOMS, "recipes")},
+        package_data={"": ["*.txt", "*.csv", "*.yaml"]},
         cmdclass={"build_py": Build},
         options={"build": {"build_base": scratch}, "egg_info": {"egg_base": scratch}},
     )

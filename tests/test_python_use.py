@@ -67,7 +67,7 @@ for room in json.loads(sys.argv[2]):
 imported = changed(before)
 from smile_finetuning import Classifier, finetune
 finetune.main(sys.argv[3:])
-model = Classifier.load("output/pets_smile_Last.pdparams")
+model = Classifier.load("output/pets_mixup_Last.pdparams")
 model.predict("pets/test")
 print(json.dumps([imported, changed(before)]))
 """
@@ -88,7 +88,7 @@ def test_the_package_loads_nothing_before_it_is_asked_for():
 def test_neither_imports_nor_a_run_change_the_process(tmp_path):
     write_folder(tmp_path / "pets" / "train")
     write_folder(tmp_path / "pets" / "test", count=2, seed=1)
-    run = tiny("--train_dir", "pets/train", "--eval_dir", "pets/test", "--pretrained", "none")
+    run = tiny("--train_dir", "pets/train", "--eval_dir", "pets/test", "--pretrained", "none", "--regularizer", "mixup")
     assert printed(HEAVY, json.dumps(ROOMS), *run, cwd=tmp_path) == [[], []]
 
 
