@@ -17,6 +17,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 from setuptools.errors import SetupError
 
 ROOT = Path(__file__).resolve().parent
@@ -61,19 +62,21 @@ class Build(build_py):
     """Copies the packages as always, adds the scripts, and rewrites the imports of all."""
 
     def run(self) -> None:
-        """Build the package.
-
-        Raises:
-            SetupError: of an editable installation, whose files would not be copied.
-        """
-        if self.editable_mode:
-            raise SetupError("an editable installation is not possible; a clone needs none: python finetune.py")
+        """Build the package."""
         super().run()
         folder = Path(self.build_lib, PACKAGE)
         for script in SCRIPTS:
             shutil.copy(ROOT / f"{script}.py", folder)
         for path in folder.rglob("*.py"):
             path.write_text(rewritten(path.read_text(encoding="utf-8"), str(path)), encoding="utf-8")
+
+
+class Editable(editable_wheel):
+    """Refuses `pip install -e`, which would use the files of the clone as they are."""
+
+    def run(self) -> None:
+        """Raise SetupError."""
+        raise SetupError("pip install -e is not possible: in a clone use the scripts as they are, without installing")
 
 
 def main() -> None:
@@ -88,7 +91,7 @@ def main() -> None:
         packages=[PACKAGE, *(f"{PACKAGE}.{name}" for name in (*code, "recipes", "recipes.published"))],
         package_dir={f"{PACKAGE}.{name}": name for name in (*ROOMS, "recipes")},
         package_data={"": ["*.txt", "*.csv", "*.yaml"]},
-        cmdclass={"build_py": Build},
+        cmdclass={"build_py": Build, "editable_wheel": Editable},
         options={"build": {"build_base": scratch}, "egg_info": {"egg_base": scratch}},
     )
 

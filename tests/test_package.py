@@ -10,9 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+from setuptools import Distribution
 
 from checkpoints import checkpoint
-from setup import EXTRAS, OWN, ROOMS, SCRIPTS, SetupError, requirements, rewritten
+from setup import EXTRAS, OWN, ROOMS, SCRIPTS, Editable, SetupError, requirements, rewritten
 from tests import test_rooms
 from tests.datasets import official
 from tests.pictures import write_folder
@@ -213,3 +214,8 @@ def test_imports_are_rewritten_and_nothing_else(text, wanted):
 def test_an_import_that_cannot_be_rewritten_stops_the_build(text):
     with pytest.raises(SetupError, match="a.py:2: accepted are"):
         rewritten(f"\n{text}", "a.py")
+
+
+def test_an_editable_installation_is_refused():
+    with pytest.raises(SetupError, match="in a clone use the scripts as they are"):
+        Editable(Distribution()).run()
