@@ -101,7 +101,7 @@ class Predictions:
         return len(self.paths)
 
     def __str__(self) -> str:
-        return self.table()
+        return self.table().rstrip()
 
     def __repr__(self) -> str:
         doubtful = "" if self.rejected is None else f", {int(self.rejected.sum())} of them rejected"
