@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import atexit
-import re
 import runpy
 import shutil
 import tempfile
@@ -53,9 +52,15 @@ def rewritten(source: str, name: str) -> str:
 
 
 def requirements(file: str) -> list[str]:
-    """Return the lines of a file of requirements that name a package."""
-    lines = (re.sub("#.*", "", line).strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("-")]
+    """Return the lines of a file of requirements, and of those that it includes, that name a package."""
+    found = []
+    for line in (ROOT / file).read_text(encoding="utf-8").splitlines():
+        line = line.partition("#")[0].strip()
+        if line.startswith("-r "):
+            found += requirements(line.removeprefix("-r ").strip())
+        elif line:
+            found.append(line)
+    return found
 
 
 class Build(build_py):
@@ -83,11 +88,13 @@ def main() -> None:
     """Build or describe the project, as the command line says."""
     scratch = tempfile.mkdtemp()  # what setuptools would leave in the clone
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    needed = requirements("requirements.txt")
+    extras = {extra: [line for line in requirements(file) if line not in needed] for extra, file in EXTRAS.items()}
     code = find_packages(str(ROOT), include=[*ROOMS, *(f"{room}.*" for room in ROOMS)])
     setup(
         version=PROJECT["VERSION"],
-        install_requires=requirements("requirements.txt"),
-        extras_require={extra: requirements(file) for extra, file in EXTRAS.items()},
+        install_requires=needed,
+        extras_require=extras,
         packages=[PACKAGE, *(f"{PACKAGE}.{name}" for name in (*code, "recipes", "recipes.published"))],
         package_dir={f"{PACKAGE}.{name}": name for name in (*ROOMS, "recipes")},
         package_data={"": ["*.txt", "*.csv", "*.yaml"]},
