@@ -20,7 +20,7 @@ import paddle
 from checkpoints.classifier import WEIGHTS, Classifier
 from evaluation.export import comparison_images, export
 from models import ARCHITECTURES
-from utils import errors
+from utils import errors, project
 from utils.commandline import Parser, number
 
 
@@ -49,7 +49,8 @@ def main(argv: list[str] | None = None) -> list[Path]:
     missing = [name for name in ("paddle2onnx", "onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
     if options.onnx and missing:
         needs = f"--onnx needs {', '.join(missing)}"
-        raise errors.UsageError(f"{needs}: pip install -r requirements-export.txt, or leave --onnx out")
+        packages = " ".join(missing) if project.PREFIX else "-r requirements-export.txt"  # which only a clone has
+        raise errors.UsageError(f"{needs}: pip install {packages}, or leave --onnx out")
     paddle.device.set_device("cpu")
     model = Classifier.load(options.ckpts, options.model_arch, options.image_size, options.weights)
     images = comparison_images(model.preprocess, options.images, options.count)

@@ -114,7 +114,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
     forecast = Forecast(run, evaluation, log, first)
     ranks.barrier()
     run.watch.start()
-    with Stop(undisturbed=ranks.count > 1) as stop:
+    with Stop(undisturbed=ranks.count > 1) as stop, startup.quiet_steps():
         for step, batch in zip(updates, run.watch.data_wait(batches)):
             seed_layers(options.seed, step, ranks.rank)
             batch = train_step(run.model, run.regularizer, run.optimizer, run.meter, batch, step, run.criterion)

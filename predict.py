@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from contextlib import redirect_stdout
+from dataclasses import replace
 
 from utils import startup
 
@@ -19,11 +20,9 @@ if __name__ == "__main__":
 from checkpoints.classifier import WEIGHTS, Classifier
 from checkpoints.published import NAMED
 from datasets.folder import EXTENSIONS
-from evaluation import error_analysis, prediction
+from evaluation import prediction
 from evaluation.features import Features
-from evaluation.prediction import Predictions
-from evaluation.prediction_table import table
-from evaluation.scoring import BATCH_SIZE_EVAL
+from evaluation.predictions import Predictions
 from models import ARCHITECTURES
 from utils import device, errors
 from utils.commandline import Parser, number
@@ -79,38 +78,29 @@ def main(argv: list[str] | None = None) -> Predictions:
     origin = options.ckpts[0] if options.ckpts else f"--pretrained {options.pretrained}"
     threshold = prediction.chosen_threshold(models[0], options.reject, origin) if options.reject else None
     neighbourhood = Features.load_for(models[0], options.nearest_to, origin) if known else None
-    batch_size = options.batch_size_eval or models[0].batch_size_eval or BATCH_SIZE_EVAL
-    labelled = prediction.label(models, images, batch_size, bool(options.features or known))
-    found = Predictions(
-        labelled.paths,
-        labelled.probabilities,
-        error_analysis.top(labelled.probabilities, prediction.class_names(models[0]), options.top_k),
-        len(images) - len(labelled.paths),
-        threshold.rejects(labelled.probabilities.max(axis=1)) if threshold else None,
-        neighbourhood.nearest(labelled.features, options.nearest) if known else None,
-    )
-    write(found, models[0], options)
+    with_features = bool(options.features or known)
+    found = prediction.label(models, images, options.batch_size_eval, threshold, with_features=with_features)
+    if neighbourhood:
+        found = replace(found, nearest=neighbourhood.nearest(found.features, options.nearest))
+    write(found, options)
     if options.features:
-        Features.of(models[0], labelled).save(options.features)
+        Features.of(models[0], found).save(options.features)
     if threshold:
         print(threshold, file=sys.stderr)
     doubtful = f", {int(found.rejected.sum())} of them rejected" if threshold else ""
-    print(f"{len(found.paths)} of {len(images)} images labelled{doubtful}", file=sys.stderr)
+    print(f"{len(found)} of {len(images)} images labelled{doubtful}", file=sys.stderr)
     return found
 
 
-def write(found: Predictions, model: Classifier, options: argparse.Namespace) -> None:
+def write(found: Predictions, options: argparse.Namespace) -> None:
     """Write the table, to the standard output without `--out`, and the sheet."""
-    class_names = prediction.class_names(model)
-    shares = [dict(zip(class_names, row)) for row in found.probabilities.tolist()] if options.all_classes else None
-    text = table(found.paths, found.rankings, options.format, found.rejected, shares, found.nearest)
+    text = found.table(options.format, options.top_k, options.all_classes)
     if options.out:
         write_text(options.out, text)
     else:
         print(text, end="", flush=True)
     if options.sheet:
-        shown = error_analysis.top(found.probabilities, class_names, options.sheet_top_k)
-        prediction.draw(options.sheet, found.paths, shown, found.rejected)
+        prediction.draw(options.sheet, found.paths, found.top(options.sheet_top_k), found.rejected)
 
 
 def load(options: argparse.Namespace) -> list[Classifier]:

@@ -27,17 +27,15 @@ from reproduction.recipes import Recipe
 from reproduction.runs import Run, finished
 from reproduction.scheduler import Job, Pool
 from reproduction.values import numbers
-from utils import errors
+from utils import errors, project
 from utils.commandline import Parser, shortened
 from utils.system import lock, relative
-
-ROOT = Path(__file__).resolve().parent
 
 
 def parser() -> Parser:
     """Return the command line of this script."""
     parser = Parser(prog="reproduce.py", description="Run a recipe; finished runs are kept, interrupted ones go on.")
-    parser.add_argument("recipe", help="a file as in recipes/")
+    parser.add_argument("recipe", help="a file as in recipes/, or the name of one there, as demo")
     parser.add_argument("--data_root", default="dataset", help="folder that holds those of the data sets")
     parser.add_argument("--only", nargs="+", default=[], metavar="AXIS=KEY,...", help="dataset, protocol or method")
     parser.add_argument("--seeds", help="as in 0,1,2 (the recipe's)")
@@ -52,7 +50,7 @@ def parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     """Read the command line and the recipe, run what is missing, write the tables; return the exit code."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
-    recipe = recipes.load(options.recipe)
+    recipe = recipes.load(located(options.recipe))
     out = Path(relative(options.out or Path("reproduced", recipe.path.stem)))
     seeds = numbers(options.seeds.split(","), "--seeds") if options.seeds else recipe.seeds
     cells = recipe.cells(chosen(recipe, options.only))
@@ -73,6 +71,12 @@ def main(argv: list[str] | None = None) -> int:
     for title, reason in failures.items():
         print(f"FAILED {title}: {reason}")
     return 1 if failures else 0
+
+
+def located(recipe: str) -> str | Path:
+    """Return the file of a recipe; a name without a file of that name is one of this project's own."""
+    own = project.ROOT / "recipes" / f"{recipe}.yaml"
+    return own if recipe.isidentifier() and own.is_file() and not os.path.exists(recipe) else recipe
 
 
 def chosen(recipe: Recipe, only: list[str]) -> dict[str, list[str]]:
@@ -190,9 +194,7 @@ def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
 
 def job(run: Run) -> Job:
     """Return the commands of a run as a job."""
-    commands = [
-        ([sys.executable, str(ROOT / script), *arguments], product) for (script, *arguments), product in run.commands()
-    ]
+    commands = [([*project.command(script), *words], product) for (script, *words), product in run.commands()]
     return Job(run.name, commands, stderr=run.save / "stderr.txt", locked=run.file(".txt"))
 
 
@@ -214,8 +216,8 @@ def show(recipe: Recipe, runs: list[Run], gpu: int) -> None:
         for run, state in zip(runs, states):
             if run.cell == cell:
                 print(f"  seed {run.seed}, {state}")
-                for command, _ in run.commands():
-                    print(f"    {prefix}python {shlex.join(command)} --gpu {gpu}")
+                for (script, *words), _ in run.commands():
+                    print(f"    {prefix}{project.typed(script)} {shlex.join(words)} --gpu {gpu}")
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "interrupted", "new"))
     print(f"{len(cells) * len(recipe.measures)} cells, {count(len(runs))}: {counts}")
 

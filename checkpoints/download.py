@@ -11,8 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
+from utils.bars import progress_bar
 from utils.errors import WeightsError
 from utils.files import digest
 from utils.system import lock, rename
@@ -163,7 +162,7 @@ def _download(url: str, partial: Path, title: str) -> bool:
         with _network():
             length = response.headers.get("Content-Length")
             total = None if length is None else start + int(length)
-        bar = tqdm(total=total, initial=start, desc=title, unit="B", unit_scale=True, disable=None, leave=False)
+        bar = progress_bar(total=total, initial=start, desc=title, unit="B", unit_scale=True)
         with bar, open(partial, "ab" if start else "wb") as file:
             while block := _read(response):
                 file.write(block)

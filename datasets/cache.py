@@ -19,11 +19,11 @@ from typing import TypeVar
 
 import numpy as np
 import PIL
-from tqdm import tqdm
 
 from datasets.contents import Content, load_table, read_content, save_table, table_path, unchanged
 from datasets.folder import ImageFolder
 from datasets.preprocess import MOST_ELONGATED, Preprocess, decode, size_after_resize
+from utils.bars import progress_bar
 from utils.errors import DataError, DeviceError
 from utils.files import replacing
 
@@ -107,7 +107,7 @@ class StreamedImages:
 
     def _progress(self, work: Callable[[int], T], positions: Sequence[int], title: str) -> Iterable[T]:
         results = mapped_in_threads(self._pool, work, positions)
-        return tqdm(results, total=len(positions), desc=title, unit="image", disable=None, leave=False)
+        return progress_bar(results, total=len(positions), desc=title, unit="image")
 
 
 class CachedImages(StreamedImages):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 from collections.abc import Iterator
 from functools import cache
-from typing import IO
+from typing import IO, Union
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -30,13 +31,16 @@ _TURNS = {
 }
 _SIDEWAYS = {_TURNS[orientation] for orientation in (5, 6, 7, 8)}
 
+Source = Union[str, os.PathLike, IO[bytes], bytes, np.ndarray, Image.Image]
+
 
 @contextlib.contextmanager
-def opened(source: str | os.PathLike | IO[bytes], name: object = None) -> Iterator[Image.Image]:
+def opened(source: Source, name: object = None) -> Iterator[Image.Image]:
     """Open an image, of which only the header has been read when the block begins.
 
     Args:
-        source: a path or an open file.
+        source: a path, an open file or the bytes of one, an array uint8 [H, W, 3] in RGB order, or an image of Pillow,
+            which stays open.
         name: the image's name in messages, `source` by default.
 
     Raises:
@@ -44,9 +48,7 @@ def opened(source: str | os.PathLike | IO[bytes], name: object = None) -> Iterat
             exceptions of every kind on damaged files.
     """
     try:
-        if not hasattr(source, "read"):
-            _check_kind(os.stat(source).st_mode)
-        with Image.open(source, formats=_formats()) as image:
+        with _image(source) as image:
             yield image
     except Exception as error:
         raise DataError(f"cannot read the image {name or source}: {_reason(error)}") from None
@@ -108,6 +110,18 @@ def _rgb(image: Image.Image) -> Image.Image:
         rgb.paste(layered, mask=layered.getchannel("A"))
         return rgb
     return image.convert("RGB")
+
+
+def _image(source: Source) -> contextlib.AbstractContextManager[Image.Image]:
+    if isinstance(source, Image.Image):
+        return contextlib.nullcontext(source)
+    if isinstance(source, np.ndarray):
+        return contextlib.nullcontext(Image.fromarray(source))
+    if isinstance(source, bytes):
+        source = io.BytesIO(source)
+    if not hasattr(source, "read"):
+        _check_kind(os.stat(source).st_mode)
+    return Image.open(source, formats=_formats())
 
 
 @cache

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
+from utils.bars import progress_bar
 from utils.errors import DataError
 
 SIZE = 37  # side of an image in pixels: what a network for 32 pixels resizes to, round(32 * 256 / 224)
@@ -69,7 +69,7 @@ def write_task(root: str | os.PathLike) -> None:
         return
     temporary = root.with_name(f".{root.name}.{secrets.token_hex(4)}.tmp")
     try:
-        for path, letter, seed in tqdm(list(_plan()), desc="drawing letters", unit="image", disable=None, leave=False):
+        for path, letter, seed in progress_bar(list(_plan()), desc="drawing letters", unit="image"):
             (temporary / path).parent.mkdir(parents=True, exist_ok=True)
             draw(letter, np.random.default_rng(seed)).save(temporary / path)
         try:

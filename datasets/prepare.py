@@ -13,13 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
-from tqdm import tqdm
-
 from datasets.archives import folder_files, tar_files
 from datasets.official import DATA_SETS
 from datasets.official.base import Counts, DataSet
 from datasets.official.building import building, finished, write_record
 from datasets.official.tree import Tree, save
+from utils.bars import progress_bar
 from utils.commandline import Parser
 from utils.errors import DataError, UsageError, names, run
 from utils.files import digest
@@ -193,7 +192,7 @@ def _fill(data_set: DataSet, tree: Tree, options: argparse.Namespace) -> None:
         mistake = "a folder with train/ and test/ needs no preparation" if ready else data_set.mistake
         raise DataError(f"{where}: no {missing} of {data_set.title}; {mistake}")
     link = "copy" if _write(data_set, options) is not save else options.link or "hard"
-    for path, name in tqdm(loose.items(), desc="images", unit="file", disable=None if loose else True, leave=False):
+    for path, name in progress_bar(loose.items(), desc="images", unit="file", disable=None if loose else True):
         if lists[path] is None:
             tree.add_path(name, path, link)
     tree.finish(where)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from PIL import Image
 
-from datasets.decoder import opened, to_rgb, upright_size
+from datasets.decoder import Source, opened, to_rgb, upright_size
 from models.network import MEAN, STD
 
 __all__ = ["INTERPOLATIONS", "MEAN", "ORDINARY", "ORIENTATIONS", "STD", "Preprocess", "decode", "size_after_resize"]
@@ -68,14 +68,19 @@ class Preprocess:
 ORDINARY = Preprocess()
 
 
-def decode(path: str | os.PathLike, preprocess: Preprocess) -> np.ndarray:
+def decode(source: Source, preprocess: Preprocess, name: object = None) -> np.ndarray:
     """Read one image as uint8 [H, W, 3] at its resized size, by Pillow.
 
+    Args:
+        source: as of `opened`.
+        preprocess: the resize.
+        name: the image's name in messages, `source` by default.
+
     Raises:
-        DataError: the file is unreadable, truncated, not an image, so large that it may be a decompression bomb, or
+        DataError: it is unreadable, truncated, not an image, so large that it may be a decompression bomb, or
             too elongated to keep its aspect.
     """
-    with opened(path) as image:
+    with opened(source, name) as image:
         resized = preprocess.resized(*_size(image, preprocess))
         rgb = to_rgb(image, preprocess.orientation == "exif")
         return np.asarray(rgb if rgb.size == resized else rgb.resize(resized, INTERPOLATIONS[preprocess.interpolation]))

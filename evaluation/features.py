@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from checkpoints.classifier import Classifier
-from evaluation.prediction import Labelled, Neighbours, class_names
+from evaluation.predictions import Neighbours, Predictions
 from models.parameters import backbone_parameters
 from utils.errors import WeightsError
 from utils.files import replacing
@@ -48,9 +48,9 @@ class Features:
     network: str
 
     @classmethod
-    def of(cls, model: Classifier, labelled: Labelled) -> Features:
+    def of(cls, model: Classifier, labelled: Predictions) -> Features:
         """Return those of images that `model` labelled with its features."""
-        return cls(labelled.features, labelled.paths, class_names(model), identity(model))
+        return cls(labelled.features, labelled.paths, labelled.class_names, identity(model))
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the four as arrays of a file for `numpy.load`; texts are Unicode arrays."""

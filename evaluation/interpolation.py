@@ -27,6 +27,7 @@ from evaluation import figures
 from evaluation.curves import VisualLog
 from evaluation.metrics import softmax
 from evaluation.scores import eval_mode
+from utils.bars import progress_bar
 from utils.errors import DataError
 from utils.rng import generator
 
@@ -176,7 +177,7 @@ def _functions(logits: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray
 
 
 def _bar(total: int, title: str) -> tqdm:
-    return tqdm(total=total, desc=title, unit="image", disable=None, leave=False)
+    return progress_bar(total=total, desc=title, unit="image")
 
 
 def table(losses: dict[str, Loss], count: int, law: str) -> str:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import paddle
-from tqdm import tqdm
 
 from checkpoints.classifier import WEIGHTS, Classifier
 from datasets.cache import workers
+from datasets.decoder import Source
 from datasets.folder import EXTENSIONS, images_below, listed
 from datasets.loader import ahead, crop, normalise
 from datasets.preprocess import Preprocess, decode
@@ -23,53 +21,15 @@ from evaluation import pictures
 from evaluation.calibration import Threshold, choose_threshold
 from evaluation.error_analysis import Ranking
 from evaluation.metrics import softmax
+from evaluation.predictions import Predictions
+from utils.bars import progress_bar
 from utils.errors import DataError, UsageError, WeightsError, names, warn
 
+BATCH_SIZE_EVAL = 8  # the reference's
 SHEET = 120  # images of a sheet at most
 
-Given = dict[str, bool]  # the images in order, and whether each was named on the command line
-Neighbours = list[tuple[str, float]]  # images and the cosines of their features, the nearest first
+Given = dict[str, bool]  # the images in order, and whether each was named rather than found in a folder
 Batch = tuple[list[str], list[DataError], dict[Preprocess, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The labels of some images.
-
-    Attributes:
-        paths: the images that could be read.
-        probabilities: of their classes, float64 [N, K].
-        rankings: the likeliest classes of each.
-        unreadable: how many images could not be read.
-        rejected: whether each is too uncertain, bool [N]; None without `--reject`.
-        nearest: the images nearest to each; None without `--nearest`.
-    """
-
-    paths: list[str]
-    probabilities: np.ndarray
-    rankings: list[Ranking]
-    unreadable: int
-    rejected: np.ndarray | None = None
-    nearest: list[Neighbours] | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code of a script that made these."""
-        return DataError.exit_code if self.unreadable else 0
-
-
-class Labelled(NamedTuple):
-    """What networks say of some images.
-
-    Attributes:
-        paths: the images that could be read, N.
-        probabilities: the mean of the networks' probabilities, float64 [N, K].
-        features: of the first network, float32 [N, C]; None where they were not asked for.
-    """
-
-    paths: list[str]
-    probabilities: np.ndarray
-    features: np.ndarray | None
 
 
 def find(paths: Sequence[str]) -> Given:
@@ -130,17 +90,33 @@ def class_names(model: Classifier) -> list[str]:
 
 
 @paddle.no_grad()
-def label(models: list[Classifier], images: Given, batch_size: int, with_features: bool = False) -> Labelled:
-    """Return what the networks say of the images that could be read.
+def label(
+    models: list[Classifier],
+    images: Given,
+    batch_size: int | None = None,
+    threshold: Threshold | None = None,
+    sources: Mapping[str, Source] | None = None,
+    with_features: bool = False,
+) -> Predictions:
+    """Return the labels of the `images` that could be read, by the mean of the networks' probabilities.
 
     An image of a folder that cannot be read is left out with one line of warning.
 
+    Args:
+        models: of the same classes.
+        images: their names, as of `find`.
+        batch_size: how many are labelled at a time; by default as in the training of the first network.
+        threshold: of the first network, to reject by.
+        sources: by name what is not the path of a file.
+        with_features: keep those of the first network.
+
     Raises:
-        DataError: an image named on the command line cannot be read, or none can.
+        DataError: an image that was named cannot be read, or none can.
     """
+    batch_size = batch_size or models[0].batch_size_eval or BATCH_SIZE_EVAL
     paths, rows, features = [], [], []
-    with tqdm(total=len(images), desc="labelling", unit="image", disable=None, leave=False) as bar:
-        for batch, failures, crops in ahead(_read(models, images, batch_size)):
+    with progress_bar(total=len(images), desc="labelling", unit="image") as bar:
+        for batch, failures, crops in ahead(_read(models, images, batch_size, sources or {})):
             for failure in failures:
                 warn(str(failure))
             if batch:
@@ -155,16 +131,24 @@ def label(models: list[Classifier], images: Given, batch_size: int, with_feature
             bar.update(len(batch) + len(failures))
     if not paths:
         raise DataError(f"none of the {len(images)} images can be read")
-    return Labelled(paths, np.concatenate(rows), np.concatenate(features) if with_features else None)
+    probabilities = np.concatenate(rows)
+    return Predictions(
+        paths,
+        class_names(models[0]),
+        probabilities,
+        unreadable=len(images) - len(paths),
+        rejected=threshold.rejects(probabilities.max(axis=1)) if threshold else None,
+        features=np.concatenate(features) if with_features else None,
+    )
 
 
-def _read(models: list[Classifier], images: Given, batch_size: int) -> Iterator[Batch]:
+def _read(models: list[Classifier], images: Given, batch_size: int, sources: Mapping[str, Source]) -> Iterator[Batch]:
     """Yield the paths of a batch, the failures in it, and its centre crops by how they were resized."""
     resizes = list(dict.fromkeys(model.preprocess for model in models))
 
     def attempt(path: str) -> list[np.ndarray] | DataError:
         try:
-            return [decode(path, resize) for resize in resizes]
+            return [decode(sources.get(path, path), resize, path) for resize in resizes]
         except DataError as failure:
             if images[path]:
                 raise

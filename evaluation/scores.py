@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import paddle
 from paddle import nn
-from tqdm import tqdm
 
 from datasets.loader import Dataset
 from evaluation.metrics import METRICS
+from utils.bars import progress_bar
 from utils.distributed import SINGLE_PROCESS, Ranks
 
 
@@ -68,7 +68,7 @@ def predict(
     share = -(-len(images) // ranks.count)
     own = range(len(images))[ranks.rank * share : (ranks.rank + 1) * share]
     rows = []
-    with eval_mode(network), tqdm(total=len(own), desc=title, unit="image", disable=None, leave=False) as bar:
+    with eval_mode(network), progress_bar(total=len(own), desc=title, unit="image") as bar:
         for batch, index in images.batches(batch_size, slice(own.start, own.stop)):
             rows.append(network(batch).logits.astype("float32"))
             bar.update(len(index))

@@ -18,11 +18,9 @@ from datasets.splits import decode_once
 from evaluation.calibration import Calibration, Threshold
 from evaluation.comparison import Answers
 from evaluation.compiled import Compiled
-from evaluation.prediction import chosen_threshold
+from evaluation.prediction import BATCH_SIZE_EVAL, chosen_threshold
 from evaluation.scores import Scores, predict, score
 from utils.errors import DataError, names
-
-BATCH_SIZE_EVAL = 8  # the reference's
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,11 @@ import numpy as np
 import paddle
 import paddle.nn.functional as F
 from paddle import nn
-from tqdm import tqdm
 
 from datasets.loader import Dataset
 from models.stages import StageEnd, Taps
 from regularizers.linear import BATCH, logistic_regression, of_clean_images
+from utils.bars import progress_bar
 
 HEAD_DECAY = 1e-4  # the official weight decay
 ELEMENTS = 1 << 23  # of the largest array made at a time
@@ -64,7 +64,7 @@ def loss_increases(
     chosen = rng.permutation(len(labels))[:count]
     totals = [np.zeros(end.channels) for end in ends]
     filters = sum(end.channels for end in ends) * -(-len(chosen) // BATCH)
-    with tqdm(total=filters, desc="leaving out filters", unit="filter", disable=None, leave=False) as bar:
+    with progress_bar(total=filters, desc="leaving out filters", unit="filter") as bar:
         for images, index in _some(train, chosen):
             for total, increase in zip(totals, batch_increases(network, images, labels[index], head, ends, bar.update)):
                 total += increase

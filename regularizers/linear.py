@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 import paddle
-from tqdm import tqdm
 
 from datasets.loader import Dataset
 from models.outputs import Outputs
+from utils.bars import progress_bar
 from utils.errors import warn
 
 BATCH = 64  # images in a forward pass
@@ -20,7 +20,7 @@ GRADIENT = 1e-6  # below which the largest entry of the gradient counts as zero
 def of_clean_images(source: Callable[[paddle.Tensor], Outputs], train: Dataset, name: str) -> np.ndarray:
     """Return the output `name` ("features", "logits") of `source` for every image in order, float64 [N, ...]."""
     rows = []
-    with tqdm(total=len(train.labels), desc=f"source {name}", unit="image", disable=None, leave=False) as bar:
+    with progress_bar(total=len(train.labels), desc=f"source {name}", unit="image") as bar:
         for images, index in train.batches(BATCH):
             rows.append(getattr(source(images), name).numpy())
             bar.update(len(index))

@@ -15,12 +15,12 @@ class, at least one where it has two. scale is looked for within [e^-7, e^7]. A 
 from __future__ import annotations
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets.loader import Dataset
 from datasets.subsets import by_class
 from regularizers.linear import logistic_regression, of_clean_images
 from regularizers.teacher import Frozen
+from utils.bars import progress_bar
 from utils.errors import UsageError, names, warn
 
 STRENGTHS = (1e4, 3e3, 1e3, 3e2, 1e2, 3e1, 1e1, 3e0, 1e0, 3e-1, 1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4)
@@ -91,7 +91,7 @@ def fit(probabilities: np.ndarray, labels: np.ndarray, held: np.ndarray) -> np.n
     `labels` are from 0 to K - 1, none without an image. Of equally good ones the weakest regularisation is taken.
     """
     best, most = None, -1.0
-    for strength in tqdm(STRENGTHS, desc="class relationship", unit="fit", disable=None, leave=False):
+    for strength in progress_bar(STRENGTHS, desc="class relationship", unit="fit"):
         decay = 1 / (strength * np.sum(~held))
         weight, _ = logistic_regression(probabilities[~held], labels[~held], decay, fit_intercept=False)
         right = np.mean((probabilities[held] @ weight.T).argmax(axis=1) == labels[held])

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 
 import paddle
 
@@ -27,14 +26,16 @@ from training.optimizer import Optimizer
 from training.options import Options
 from training.schedule import Schedule
 from training.step import train_step
-from utils import device
+from utils import device, project
 
-ROOT = Path(__file__).resolve().parent.parent
 NETWORK = ("model_arch", "image_size", "batch_size", "batch_size_eval")  # the options that a timing depends on
 NUM_CLASSES = 200
 MAX_IMAGES_ON_CPU = 8  # timed at once; there, twice as many take twice as long
 # a separate process, so that it leaves no memory of the GPU occupied
-_TIMING = "from utils import startup; startup.configure(); from reproduction import budget; budget.print_times()"
+_TIMING = (
+    f"from {project.PREFIX}utils import startup; startup.configure(); "
+    f"from {project.PREFIX}reproduction import budget; budget.print_times()"
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def measure(arch: str, image_size: int, batch_size: int, batch_size_eval: int, g
     """Time a network on device `gpu` in a separate process; return None if that fails."""
     words = [arch, *map(str, (image_size, batch_size, batch_size_eval, gpu))]
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", _TIMING, *words], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", _TIMING, *words], cwd=project.SEARCHED, capture_output=True, text=True)
     if done.returncode:
         return None
     answer = json.loads(done.stdout.splitlines()[-1])

@@ -14,6 +14,7 @@ from reproduction.runs import Run
 from reproduction.scheduler import PAUSE, in_use
 from training import embedded
 from utils.errors import DataError, Failure, UsageError, WeightsError
+from utils.project import typed
 
 
 def check(recipe: Recipe, runs: list[Run]) -> None:
@@ -65,7 +66,7 @@ def _obstacle(run: Run) -> Failure | None:
 def _how_to_make(run: Run, splits: list[str]) -> str:
     folder, name = os.path.dirname(run.folder("train")), run.dataset["folder"]
     if name in DATA_SETS:
-        return f"make it with: python -m datasets.prepare {name} --archive FILE ... --out {folder}"
+        return f"make it with: {typed('-m datasets.prepare')} {name} --archive FILE ... --out {folder}"
     return f"expected: {' and '.join(f'{folder}/{split}/CLASS/' for split in splits)}"
 
 

@@ -6,6 +6,7 @@ import sys
 
 from tqdm import tqdm
 
+from utils.bars import progress_bar
 from utils.words import duration
 
 
@@ -24,7 +25,7 @@ class Progress:
         self.remaining = sum(seconds.values()) + self.average * (total - len(seconds))
         self.spent = self.expected = 0.0  # seconds of the runs done, measured and estimated
         self.done, self.failures = 0, {}
-        self.bar = tqdm(total=total, unit="run", disable=None, dynamic_ncols=True)
+        self.bar = progress_bar(total=total, unit="run", leave=True, dynamic_ncols=True)
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""

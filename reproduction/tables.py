@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from reproduction.recipes import Cell, Recipe
 from reproduction.runs import Run
+from utils.project import typed
 
 Cells = dict[tuple[Cell, str], "Measured"]  # by cell and name of the measure
 COLUMNS = ("last_acc", "best_acc", "best_step", "samples_sha256", "run")
@@ -166,6 +167,6 @@ def _choice(recipe: Recipe, cells: Cells, runs: list[Run], dataset: str, protoco
         "",
         f"To keep: `{run.file('_Last.pdparams')}`. The command that makes it again:",
         "",
-        f"    python finetune.py {shlex.join(words)}",
+        f"    {typed('finetune.py')} {shlex.join(words)}",
         "",
     ]

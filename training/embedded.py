@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from datasets import glyphs
+from utils import project
 from utils.errors import Failure
 from utils.shares import HalfLife, Period, Share
 
@@ -97,10 +97,9 @@ def prepare(cache_dir: str, gpu: int, train: bool = True) -> None:
         "--cache_dir": cache_dir,
         "--gpu": gpu,
     }
-    script = Path(__file__).resolve().parent.parent / "finetune.py"
     flags = [str(word) for pair in {**SOURCE_OPTIONS, **places}.items() for word in pair]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PADDLE_")}  # no rank
-    code = subprocess.run([sys.executable, str(script), "--resume", "auto", *flags], env=environment).returncode
+    code = subprocess.run([*project.command("finetune.py"), "--resume", "auto", *flags], env=environment).returncode
     if code:
         failure = Failure("the source network of the embedded task could not be trained; its message stands above")
         failure.exit_code = code

@@ -24,6 +24,7 @@ from training.build import Run
 from training.options import AFFECTING, Options
 from training.summary import Summary
 from training.table import COLUMNS, read_rows
+from utils.bars import progress_bar
 from utils.distributed import Ranks
 from utils.errors import UsageError, warn
 from utils.files import write_text
@@ -81,7 +82,8 @@ class RunLog:
             warn(f"{self.path('.csv')}: no rows up to step {step}; the table begins there")
         self._visual = curves.VisualLog(self.visual_dir, step, self.line)
         self._shown = False
-        self._bar = tqdm(total=self.total, initial=step, desc=self.run, unit="step", disable=None, dynamic_ncols=True)
+        about = {"desc": self.run, "unit": "step", "leave": True, "dynamic_ncols": True}
+        self._bar = progress_bar(total=self.total, initial=step, **about)
         self._started, self._first = time.time(), step
 
     def describe(self, run: Run, device: str) -> None:

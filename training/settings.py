@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 from utils import yamlfile
 from utils.commandline import shortened
 from utils.errors import UsageError
+from utils.project import typed
 
 if TYPE_CHECKING:
     from training.options import Options
 
 # of the call or decided by then, not of what a run is; `run` and `embedded` follow from the others
 _LEFT_OUT = ("resume", "overwrite", "dry_run", "check_data", "epochs", "time", "preset", "run", "embedded", "method")
-HEAD = "# python finetune.py --config THIS_FILE --name ANOTHER repeats the run\n"
+HEAD = f"# {typed('finetune.py')} --config THIS_FILE --name ANOTHER repeats the run\n"
 _TRUE, _FALSE = ("", "true", "yes", "on"), ("false", "no", "off")
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from utils import project
 from utils.errors import UsageError
 
 
@@ -20,11 +21,15 @@ class Parser(argparse.ArgumentParser):
     """argparse that accepts dashed spellings and reports an error as one line.
 
     A word with one dash at its start is a value, unless it is a flag of the parser. An empty word is an error: it is
-    what an unset variable of a shell leaves.
+    what an unset variable of a shell leaves. Beside `--help` there is `--version`.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+        self.prog = project.prog(self.prog)
+        if self.add_help:
+            shown = f"%(prog)s {project.VERSION}"
+            self.add_argument("--version", action="version", version=shown, help="print the version and exit")
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)

@@ -13,6 +13,7 @@ import paddle
 import PIL
 
 from utils.processor import machine
+from utils.project import ROOT, VERSION
 
 
 def versions() -> dict[str, str]:
@@ -26,8 +27,9 @@ def versions() -> dict[str, str]:
 
 
 def provenance(device: str) -> dict:
-    """Return versions, machine, device, threads, command line and git state, for a run's summary."""
+    """Return version and versions, machine, device, threads, command line and git state, for a run's summary."""
     return {
+        "version": VERSION,
         "versions": versions(),
         "machine": machine(),
         "device": device,
@@ -38,9 +40,10 @@ def provenance(device: str) -> dict:
 
 
 def _git(*arguments: str) -> str | None:
-    folder = Path(__file__).resolve().parent.parent
+    if not (ROOT / ".git").exists():  # a repository that this code lies in is another project's
+        return None
     try:
-        answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+        answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

@@ -25,7 +25,7 @@ def terminating() -> Iterator[None]:
 
     An ignored SIGHUP stays ignored, for `nohup` asks for that. Outside of the main thread nothing changes.
     """
-    numbers = _heeded(ENDING) if threading.current_thread() is threading.main_thread() else []
+    numbers = _heeded(ENDING)
     ended = False
 
     def end(number: int, _frame: object) -> None:
@@ -45,7 +45,7 @@ def terminating() -> Iterator[None]:
 class Stop:
     """Context manager that records SIGINT, SIGTERM and SIGHUP; a second SIGINT raises KeyboardInterrupt.
 
-    An ignored SIGHUP stays ignored.
+    An ignored SIGHUP stays ignored. Outside of the main thread, where Python hands out no signal, nothing is recorded.
 
     Args:
         undisturbed: whether system calls go on when a signal meets them. Python repeats its own; the exchanges of
@@ -77,5 +77,7 @@ class Stop:
 
 
 def _heeded(numbers: tuple[int, ...]) -> list[int]:
+    if threading.current_thread() is not threading.main_thread():
+        return []
     hangup = getattr(signal, "SIGHUP", None)
     return [number for number in numbers if number != hangup or signal.getsignal(number) != signal.SIG_IGN]

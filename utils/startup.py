@@ -8,6 +8,7 @@ import io
 import os
 import warnings
 import zlib  # noqa: F401  before paddle: PaddlePaddle 2.6 brings another one, which later imports would get
+from collections.abc import Iterator
 
 from utils import processor, streams
 
@@ -29,10 +30,22 @@ def configure() -> None:
         os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
     processor.use_fast_path()
     _keep_freed_memory()
-    warnings.filterwarnings("ignore", message="When training, we now always track")  # at every step
+    _ignore_at_every_step()
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.filterwarnings("ignore", message="No ccache found")
         import paddle  # noqa: F401
+
+
+@contextlib.contextmanager
+def quiet_steps() -> Iterator[None]:
+    """Leave out PaddlePaddle's warning at every step in the block, for a caller of Python who did not `configure`."""
+    with warnings.catch_warnings():
+        _ignore_at_every_step()
+        yield
+
+
+def _ignore_at_every_step() -> None:
+    warnings.filterwarnings("ignore", message="When training, we now always track")
 
 
 def _keep_freed_memory() -> None:

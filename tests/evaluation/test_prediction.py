@@ -47,8 +47,8 @@ def test_photographs_are_turned_as_the_checkpoint_says(entries, tmp_path):
     with Image.open(photo) as read:
         seen = ImageOps.exif_transpose(read) if entries.get("orientation") == "exif" else image
     seen.save(tmp_path / "seen.bmp")
-    found = prediction.label(models, {photo: True, str(tmp_path / "seen.bmp"): True}, 2)[1]
+    found = prediction.label(models, {photo: True, str(tmp_path / "seen.bmp"): True}, 2).probabilities
     image.rotate(180).save(tmp_path / "other.bmp")
-    other = prediction.label(models, {str(tmp_path / "other.bmp"): True}, 1)[1]
+    other = prediction.label(models, {str(tmp_path / "other.bmp"): True}, 1).probabilities
     np.testing.assert_array_equal(found[0], found[1])
     assert not np.allclose(found[0], other[0], atol=1e-4)

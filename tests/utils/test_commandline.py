@@ -84,7 +84,7 @@ def spellings(flag, text):
 
 @pytest.mark.parametrize(("script", "action"), CASES, ids=lambda value: getattr(value, "dest", value))
 def test_an_option_refuses_in_one_line_or_accepts(script, action):
-    if isinstance(action, argparse._HelpAction) or not action.option_strings:
+    if isinstance(action, (argparse._HelpAction, argparse._VersionAction)) or not action.option_strings:
         return
     _, parse, needed = SCRIPTS[script]
     for text in NASTY:
@@ -94,7 +94,7 @@ def test_an_option_refuses_in_one_line_or_accepts(script, action):
 
 @pytest.mark.parametrize(("name", "action"), FINETUNE, ids=lambda value: getattr(value, "dest", value))
 def test_an_option_of_a_run_refuses_in_one_line_or_accepts(name, action):
-    if isinstance(action, argparse._HelpAction):
+    if isinstance(action, (argparse._HelpAction, argparse._VersionAction)):
         return
     needed = ["--regularizer", name] if action.dest != "regularizer" else []
     for text in NASTY:

@@ -92,3 +92,16 @@ print(count, stop.signal == signal.SIGTERM)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["1" if undisturbed else "-1", "True"], done.stderr
+
+
+def test_a_run_outside_of_the_main_thread_leaves_signals_alone():
+    before, found = signal.getsignal(signal.SIGINT), []
+
+    def work():
+        with Stop() as stop:
+            found.append((stop.signal, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(None, before)]
