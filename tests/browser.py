@@ -25,12 +25,12 @@ class Browser:
     """A browser with one tab; a context manager that ends it."""
 
     def __enter__(self) -> Browser:
-        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._profile = tempfile.mkdtemp()
         its_input, self._out = os.pipe()
         self._in, its_output = os.pipe()
         # it reads from 3 and writes to 4
-        shell = f'exec 3<&{its_input} 4>&{its_output}; exec "$0" "$@"'
-        command = ["bash", "-c", shell, CHROMIUM, *_FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"]
+        shell = f'exec {{i}}<&{its_input} {{o}}>&{its_output}; exec 3<&$i 4>&$o; exec "$0" "$@"'
+        command = ["bash", "-c", shell, CHROMIUM, *_FLAGS, f"--user-data-dir={self._profile}", "about:blank"]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(command, pass_fds=(its_input, its_output), **quiet)
         os.close(its_input)
@@ -53,7 +53,7 @@ class Browser:
             self._process.wait()
         os.close(self._in)
         os.close(self._out)
-        self._profile.cleanup()
+        shutil.rmtree(self._profile, ignore_errors=True)
 
     def call(self, method: str, **parameters: object) -> dict:
         """Call a method of the protocol and return its result; what else the browser says is added to `events`."""
