@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         results[scored.path], answers[scored.path] = result, scored.answers
         if reports:
             error_analysis.write(reports[scored.path], scored.images, scored.logits)
-            page.write(reports[scored.path], scored, history.of(scored.path))
+            page.write(reports[scored.path], scored, history.of(scored.path, options.weights))
         if options.il:
             between = Interpolation(scored.network, scored.images, scored.batch_size, options.seed)
             result["il"] = between.report(options.il_ratio, options.il_repeats)

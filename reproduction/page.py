@@ -20,10 +20,12 @@ from reproduction.tables import Cells, columns, digits, measures_title, rows, ti
 from training.table import read_rows
 from utils.files import write_text
 
+Summaries = list[tuple[Run, dict[str, Any]]]
+
 
 def write(recipe: Recipe, cells: Cells, runs: list[Run], out: Path) -> None:
     """Write the page of the finished `runs` of a recipe, `index.html` in `out`; `cells` are their measures."""
-    summaries = {run: run.summary() for run in runs}
+    summaries = [(run, run.summary()) for run in runs]
     done = sum(1 for measured in cells.values() if measured.values)
     lead = f"{escaped(recipe.note)}</p>\n<p>" if recipe.note else ""
     lead += f"{len(runs)} finished runs; {done} of {len(cells)} cells have a number."
@@ -72,9 +74,9 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _runs(recipe: Recipe, summaries: dict[Run, dict[str, Any]]) -> str:
+def _runs(recipe: Recipe, summaries: Summaries) -> str:
     entries = []
-    for run, summary in summaries.items():
+    for run, summary in summaries:
         row = [Entry(escaped(run.title))]
         for name, value in run.values().items():
             row.append(number(value, f"{{:.{digits(recipe, name)}f}}"))
@@ -131,16 +133,16 @@ def _cells(recipe: Recipe, drawn: dict[str, list[Line]]) -> str:
     return "".join(figures)
 
 
-def _how(recipe: Recipe, summaries: dict[Run, dict[str, Any]]) -> str:
+def _how(recipe: Recipe, summaries: Summaries) -> str:
     known = {
         "recipe": recipe.path,
-        "seeds": _each(run.seed for run in summaries),
+        "seeds": _each(run.seed for run, _ in summaries),
         **{f"option {name}": value or "yes" for name, value in recipe.options.items()},
-        "versions": _each(_listed(summary.get("versions")) for summary in summaries.values()),
-        "machine": _each(_listed(summary.get("machine")) for summary in summaries.values()),
-        "device": _each(summary.get("device") for summary in summaries.values()),
-        "threads": _each(summary.get("threads") for summary in summaries.values()),
-        "code": _each(summary.get("git") for summary in summaries.values()),
+        "versions": _each(_listed(summary.get("versions")) for _, summary in summaries),
+        "machine": _each(_listed(summary.get("machine")) for _, summary in summaries),
+        "device": _each(summary.get("device") for _, summary in summaries),
+        "threads": _each(summary.get("threads") for _, summary in summaries),
+        "code": _each(summary.get("git") for _, summary in summaries),
         "page written": time.strftime("%Y-%m-%d %H:%M"),
     }
     return markup.facts(known) + (

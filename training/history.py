@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints import checkpoint
+from checkpoints.classifier import WEIGHTS
 from checkpoints.entries import shown
 from evaluation.page import History
 from training.table import read_rows
@@ -16,11 +17,15 @@ from utils.words import duration
 _ENDINGS = ("_Last", "_Best")
 
 
-def of(path: str | Path) -> History:
+def of(path: str | Path, weights: str = WEIGHTS[0]) -> History:| Path) -> History:
     """Return the history of the checkpoint `path`; what is not recorded is left out.
 
     The run's table and summary are those of the same name beside it. A summary that disagrees with the checkpoint
     about the seed or the training images is of another run, and is not used.
+
+    Args:
+        path: the file.
+        weights: whose are scored, one of `checkpoints.classifier.WEIGHTS`.
 
     Raises:
         WeightsError: the file is not a checkpoint.
@@ -34,7 +39,7 @@ def of(path: str | Path) -> History:
     return History(
         rows=read_rows(path.with_name(f"{run}.csv")) if run else [],
         step=done + 1 if type(done) is int else None,
-        facts={**_trained(content, options, path), **_made(summary)},
+        facts={"weights": weights, **_trained(content, options, path), **_made(summary)},
         options={str(name): _text(value) for name, value in options.items()},
     )
 

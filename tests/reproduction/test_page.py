@@ -41,7 +41,7 @@ def test_tables_intervals_and_curves(grid, tmp_path):
     assert f'<td class="number" data-v="{low}">{low:.1f} to {high:.1f}</td>' in part
     assert part.count(" to ") == 2  # what was measured while training has no number of images
     curves = text.split('id="training"')[1].split("</section>")[0]
-    assert len(re.findall(r'<path class="line c\d" d="M5', curves)) == 2
+    assert len(re.findall(r'<path class="line c\d" d="M[\d.]+ [\d.]+L', curves)) == 2
     assert "seed 0 60 %, seed 1 62 %" in curves
 
 

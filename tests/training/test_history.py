@@ -58,7 +58,7 @@ def test_a_checkpoint_alone_says_little(tmp_path):
     os.utime(path, (0, 0))
     found = history.of(path)
     assert (found.rows, found.step, found.options) == ([], None, {})
-    assert {name for name, value in found.facts.items() if value} == {"network", "checkpoint written"}
+    assert {name for name, value in found.facts.items() if value} == {"weights", "network", "checkpoint written"}
     assert found.facts["checkpoint written"].startswith(("1970", "1969"))
 
 
