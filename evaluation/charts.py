@@ -178,7 +178,7 @@ def reliability(label: str, bins: Sequence[tuple[float, float, float, float, flo
 
 
 def dots(label: str, rows: Sequence[Dot]) -> str:
-    """Return a chart with a row for each of `rows`: a filled dot with its spread, a hollow one for a published value."""
+    """Return a chart with a row for each of `rows`: a filled dot and its spread, and a hollow one as published."""
     ends = [end for row in rows if row.value is not None for end in _ends(row)]
     low, high = limits([*ends, *(row.published for row in rows if row.published is not None)])
     left, step = 170, 24

@@ -136,7 +136,8 @@ def _row(row: Sequence[Cell], kinds: Sequence[str]) -> str:
 def facts(pairs: dict[str, object]) -> str:
     """Return names and values as a list; values that are None or empty are left out."""
     known = {name: value for name, value in pairs.items() if value not in (None, "")}
-    return f"<dl>{''.join(f'<dt>{escaped(name)}</dt><dd>{escaped(value, _COMMAND)}</dd>' for name, value in known.items())}</dl>"
+    items = [f"<dt>{escaped(name)}</dt><dd>{escaped(value, _COMMAND)}</dd>" for name, value in known.items()]
+    return f"<dl>{''.join(items)}</dl>"
 
 
 def picture(image: Image.Image, alt: str, kind: str = "", form: str = "JPEG") -> str:

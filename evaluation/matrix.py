@@ -41,10 +41,8 @@ def _numbers(matrix: np.ndarray, class_names: Sequence[str]) -> str:
     names = [escaped(name if len(name) <= _NAME else f"{name[: _NAME - 1]}…") for name in class_names]
     shares = np.sqrt(matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1))  # a single image stays visible
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
-    body = "\n".join(
-        f'<tr><th scope="row">{name}</th>{"".join(_cell(matrix, shares, row, column) for column in range(len(names)))}</tr>'
-        for row, name in enumerate(names)
-    )
+    lines = ["".join(_cell(matrix, shares, row, column) for column in range(len(names))) for row in range(len(names))]
+    body = "\n".join(f'<tr><th scope="row">{name}</th>{line}</tr>' for name, line in zip(names, lines))
     title = "Confusion matrix: true classes are rows, predicted ones columns"
     return (
         f'<div class="scroll" role="region" aria-label="{title}" tabindex="0"><table class="matrix">'
@@ -82,6 +80,5 @@ def _shades(matrix: np.ndarray) -> str:
         "True classes are rows, predicted ones columns, both in the order of the network's outputs; stronger is a "
         f"larger share of the row, blue right and red wrong{several}. confusion.csv has every number."
     )
-    return (
-        f"<figure>{picture(Image.fromarray(pixels), alt, 'heat', 'PNG')}<figcaption>{escaped(caption)}</figcaption></figure>"
-    )
+    shown = picture(Image.fromarray(pixels), alt, "heat", "PNG")
+    return f"<figure>{shown}<figcaption>{escaped(caption)}</figcaption></figure>"

@@ -14,13 +14,14 @@ from models import Network
 SHOWN = 12  # of each kind
 SIDE = 144  # of a picture in pixels
 _WITH = (
-    "Left the image as the network sees it, right what decided between its answer and the true class: red speaks for the "
-    "answer, blue for the true class. The values of such a map add up to the difference of the two logits, before any "
-    "temperature and but for the biases; nothing is estimated. The map is coarser than the image, and each of its values "
-    "sees more than the pixels below it."
+    "Left the image as the network sees it, right what decided between its answer and the true class: red speaks for "
+    "the answer, blue for the true class. The values of such a map add up to the difference of the two logits, before "
+    "any temperature and but for the biases; nothing is estimated. The map is coarser than the image, and each of its "
+    "values sees more than the pixels below it."
 )
 _WITHOUT = (
-    "No maps of what decided: the head of this network does not read the mean of a map, of which the logits would be sums."
+    "No maps of what decided: the head of this network does not read the mean of a map, of which the logits would be "
+    "sums."
 )
 
 

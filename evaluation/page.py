@@ -89,7 +89,8 @@ def training(history: History) -> str:
         chart = charts.lines(f"{title} by step: {last}", drawn, ("step", title), mark=history.step)
         figures.append(f"<figure>{chart}<figcaption>{charts.legend(drawn)}</figcaption></figure>")
     at = "" if history.step is None else f" This checkpoint was written after step {history.step}, the vertical line."
-    return f'<p class="quiet">{len(history.rows)} evaluations of the run.{at}</p>\n<div class="side">{"".join(figures)}</div>'
+    told = f"{len(history.rows)} evaluations of the run.{at}"
+    return f'<p class="quiet">{told}</p>\n<div class="side">{"".join(figures)}</div>'
 
 
 def points(rows: list[dict[str, str]], column: str) -> list[charts.Point]:

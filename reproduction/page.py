@@ -104,7 +104,7 @@ def _interval(run: Run, name: str, value: float, summary: dict[str, Any]) -> Ent
 
 
 def _curves(recipe: Recipe, runs: list[Run]) -> str:
-    """Return a small chart for each cell with a line for each seed; those of a data set and protocol share the scale."""
+    """Return a small chart for each cell, a line for each seed; those of a data set and protocol share the scale."""
     parts = []
     for dataset in recipe.datasets:
         for protocol in recipe.protocols:
@@ -117,7 +117,9 @@ def _curves(recipe: Recipe, runs: list[Run]) -> str:
             if drawn:
                 axes = [recipe.datasets[dataset]["title"], recipe.protocols[protocol]["title"]]
                 parts.append(f'<h3>{escaped(", ".join(axes))}</h3>\n<div class="small">{_cells(recipe, drawn)}</div>')
-    note = '<p class="quiet">Top-1 accuracy in % at each evaluation of a run, against its step; a line for each seed.</p>'
+    note = (
+        '<p class="quiet">Top-1 accuracy in % at each evaluation of a run, against its step; a line for each seed.</p>'
+    )
     return "\n".join([note, *parts]) if parts else "<p>The tables of the runs are not there.</p>"
 
 
@@ -146,8 +148,8 @@ def _how(recipe: Recipe, summaries: Summaries) -> str:
         "page written": time.strftime("%Y-%m-%d %H:%M"),
     }
     return markup.facts(known) + (
-        "\n<p>The settings of a run are in its folder below <code>runs</code>, in the .yaml. What a single network takes "
-        "for what, its confidence and its mistakes: <code>test.py --report DIR --ckpts FILE</code>.</p>"
+        "\n<p>The settings of a run are in its folder below <code>runs</code>, in the .yaml. What a single network "
+        "takes for what, its confidence and its mistakes: <code>test.py --report DIR --ckpts FILE</code>.</p>"
     )
 
 

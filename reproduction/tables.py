@@ -117,7 +117,11 @@ def measures_title(recipe: Recipe) -> str:
 
 def _table(recipe: Recipe, cells: Cells, dataset: str, protocol: str, name: str) -> list[str]:
     head, lines = rows(recipe, cells, dataset, protocol, name)
-    return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *("| " + " | ".join(line) + " |" for line in lines)]
+    return [
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
+        *("| " + " | ".join(line) + " |" for line in lines),
+    ]
 
 
 def rows(recipe: Recipe, cells: Cells, dataset: str, protocol: str, name: str) -> tuple[list[str], list[list[str]]]:

@@ -17,7 +17,7 @@ from utils.words import duration
 _ENDINGS = ("_Last", "_Best")
 
 
-def of(path: str | Path, weights: str = WEIGHTS[0]) -> History:| Path) -> History:
+def of(path: str | Path, weights: str = WEIGHTS[0]) -> History:
     """Return the history of the checkpoint `path`; what is not recorded is left out.
 
     The run's table and summary are those of the same name beside it. A summary that disagrees with the checkpoint

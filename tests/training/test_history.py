@@ -21,17 +21,17 @@ def output(tmp_path_factory):
         patch.chdir(work)
         write_folder(work / "dataset" / "train")
         write_folder(work / "dataset" / "test", count=2, seed=1)
-        finetune.main(tiny("--regularizer", "smile", "--pretrained", "none", "--name", "pets", "--seed", 7))
+        finetune.main(tiny("--regularizer", "mixup", "--pretrained", "none", "--name", "pets", "--seed", 7))
     return work / "output"
 
 
 @pytest.mark.parametrize(("ending", "steps"), [("Last", {6}), ("Best", {3, 6})])
 def test_a_run_is_told_with_its_table(output, ending, steps):
-    found = history.of(output / f"pets_smile_{ending}.pdparams")
+    found = history.of(output / f"pets_mixup_{ending}.pdparams")
     assert [row["step"] for row in found.rows] == ["3", "6"]
     assert found.step in steps
     facts = found.facts
-    assert (facts["method"], facts["network"], facts["seed"]) == ("smile", "resnet8", "7")
+    assert (facts["method"], facts["network"], facts["seed"]) == ("mixup", "resnet8", "7")
     assert facts["updates"] == f"{found.step} of 6"
     assert "alpha" in facts["its hyper-parameters"] or facts["its hyper-parameters"]
     assert "paddle " in facts["versions"]
@@ -42,7 +42,7 @@ def test_a_run_is_told_with_its_table(output, ending, steps):
 
 def test_the_files_of_another_run_are_not_used(output, tmp_path):
     for ending in ("_Last.pdparams", ".csv", ".json"):
-        shutil.copy(output / f"pets_smile{ending}", tmp_path / f"a{ending}")
+        shutil.copy(output / f"pets_mixup{ending}", tmp_path / f"a{ending}")
     assert history.of(tmp_path / "a_Last.pdparams").facts["command"]
     summary = json.loads((tmp_path / "a.json").read_text())
     summary["options"]["seed"] = 8
