@@ -118,7 +118,7 @@ def _outputs(options: argparse.Namespace) -> dict[str, Path]:
     if options.report:
         reports = [options.report, *error_analysis.folders(options.report, options.ckpts).values()]
         names = (*error_analysis.PICTURES, page.NAME)
-        files.update({f"report {folder}": folder / name for folder in reports for name in names})
+        files.update({f"report {folder}, its {name}:": folder / name for folder in reports for name in names})
     return {flag: path for flag, path in files.items() if path}
 
 

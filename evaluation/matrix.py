@@ -13,7 +13,7 @@ from evaluation.markup import Cell, escaped, number, picture, table
 
 FEW = 30  # classes whose numbers fit into a table
 MOST_CELLS = 800  # along a side of the picture; of more classes neighbours share one
-PAIRS = 30  # listed
+PAIRS = 15  # listed
 _NAME = 24  # letters of a name beside the table
 _RIGHT, _WRONG = (58, 124, 204), (206, 68, 50)
 

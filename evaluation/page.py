@@ -70,7 +70,7 @@ def scores(scored: Scored) -> str:
         span = f"{ends[0]:.1f} to {ends[1]:.1f} %" if ends else ""
         rows.append([Cell(escaped(text)) for text in (METRICS[name].title, shown, span, better)])
     return (
-        f'<p class="headline">{scored.scores.acc1:.1f} % <small>right, {low:.1f} to {high:.1f} %</small></p>\n'
+        f'<p class="headline">{scored.scores.acc1:.1f} % <small>right, 95 % interval {low:.1f} to {high:.1f} %</small></p>\n'
         f"<p>{scored.scores.correct} of {count} images. Such an interval holds the share among all images of this "
         "kind 95 times of 100 (Wilson); what varies with the seed of the training comes on top.</p>\n"
         + markup.table("Every metric", ("metric", "value", "95 % interval", "better is"), rows)
@@ -126,7 +126,8 @@ def classes(counts: np.ndarray, class_names: list[str]) -> str:
         )
     rows.sort(key=lambda row: math.inf if math.isnan(row[2].value) else row[2].value)
     heads = ("class", "images", "accuracy", "95 % interval", "precision", "most taken for", "so often")
-    return markup.table("Classes, the lowest accuracy first", heads, rows, "accuracy", tall=True)
+    caption = f"{len(rows)} classes, the lowest accuracy first"
+    return markup.table(caption, heads, rows, "accuracy", tall=True)
 
 
 def confidence(sure: np.ndarray, right: np.ndarray, scored: Scored) -> str:

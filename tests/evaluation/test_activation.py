@@ -9,7 +9,7 @@ from models import build
 from models.parameters import freeze
 from tests.models.random_weights import random_weights
 
-EXACT = ["resnet8", "resnet18", "resnet18_vd", "mobilenet_v2", "efficientnet_b0"]
+EXACT = ["resnet8", "resnet18", "mobilenet_v2", "efficientnet_b0"]
 CLASSES = 5
 
 
@@ -52,9 +52,8 @@ def test_a_value_is_the_logit_of_its_position_alone():
                     assert found[image, place, row, column] == pytest.approx(wanted, abs=1e-5)
 
 
-@pytest.mark.parametrize("arch", ["mobilenet_v3_small", "toy"])
-def test_a_head_that_reads_something_else_has_no_map(arch):
-    assert contributions(network_of(arch), images_of(32, "float32"), np.array([[0], [1]])) is None
+def test_a_head_that_reads_something_else_has_no_map():
+    assert contributions(network_of("mobilenet_v3_small"), images_of(32, "float32"), np.array([[0], [1]])) is None
 
 
 def test_red_speaks_for_and_blue_against():

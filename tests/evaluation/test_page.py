@@ -111,7 +111,7 @@ def test_the_numbers_are_those_of_the_scores(folder, tmp_path):
     result = scored(images, noisy(images, seed=2))
     text = written(result, tmp_path)
     low, high = interval(result.scores.correct, 15)
-    assert f"{result.scores.acc1:.1f} % <small>right, {low:.1f} to {high:.1f} %</small>" in text
+    assert f"{result.scores.acc1:.1f} % <small>right, 95 % interval {low:.1f} to {high:.1f} %</small>" in text
     assert f"Expected calibration error {result.scores.values['ece']:.2f} %: {BINS} bins" in text
     bins = text.split("<caption>Bins of confidence")[1].split("</table>")[0]
     rows = re.findall(r">(\d+)</td><td[^>]*>([\d.]+) %</td><td[^>]*>([\d.]+) %</td></tr>", bins)
