@@ -188,7 +188,7 @@ def dots(label: str, rows: Sequence[Dot]) -> str:
         return round(left + (value - low) / (high - low) * (_WIDTH - _RIGHT - left), 1)
 
     parts = []
-    for value in ticks(low, high, 4):
+    for value in ticks(low, high, 6):
         x = across(value)
         parts.append(f'<path class="grid" d="M{x} 4V{height - 26}"/>')
         parts.append(f'<text x="{x}" y="{height - 8}" text-anchor="middle">{value:g}</text>')

@@ -83,7 +83,7 @@ def _figure(
         most = f"most for {answer} at the {where(difference)}, most for {truth} at the {where(-difference)}"
         shown += picture(overlay(crop, difference, SIDE), f"What decided: {most}")
     caption = (
-        f"<b>{escaped(answer)}</b> {100 * shares[0]:.1f} %, true is <b>{escaped(truth)}</b> {100 * shares[1]:.1f} %<br>"
+        f"<b>{escaped(answer)}</b> {100 * shares[0]:.1f} %, true is <b>{escaped(truth)}</b> {100 * shares[1]:.2g} %<br>"
         f"{escaped(path)}"
     )
     return f'<figure><div class="pair">{shown}</div><figcaption>{caption}</figcaption></figure>'

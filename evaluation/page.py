@@ -69,8 +69,9 @@ def scores(scored: Scored) -> str:
         better = "higher" if METRICS[name].higher_is_better else "lower"
         span = f"{ends[0]:.1f} to {ends[1]:.1f} %" if ends else ""
         rows.append([Cell(escaped(text)) for text in (METRICS[name].title, shown, span, better)])
+    told = f"right, 95 % interval {low:.1f} to {high:.1f} %"
     return (
-        f'<p class="headline">{scored.scores.acc1:.1f} % <small>right, 95 % interval {low:.1f} to {high:.1f} %</small></p>\n'
+        f'<p class="headline">{scored.scores.acc1:.1f} % <small>{told}</small></p>\n'
         f"<p>{scored.scores.correct} of {count} images. Such an interval holds the share among all images of this "
         "kind 95 times of 100 (Wilson); what varies with the seed of the training comes on top.</p>\n"
         + markup.table("Every metric", ("metric", "value", "95 % interval", "better is"), rows)

@@ -27,7 +27,7 @@ def write(recipe: Recipe, cells: Cells, runs: list[Run], out: Path) -> None:
     """Write the page of the finished `runs` of a recipe, `index.html` in `out`; `cells` are their measures."""
     summaries = [(run, run.summary()) for run in runs]
     done = sum(1 for measured in cells.values() if measured.values)
-    lead = f"{escaped(recipe.note)}</p>\n<p>" if recipe.note else ""
+    lead = f"{escaped(recipe.note, 4000)}</p>\n<p>" if recipe.note else ""
     lead += f"{len(runs)} finished runs; {done} of {len(cells)} cells have a number."
     parts = [
         Section("scores", "Scores", _scores(recipe, cells)),
@@ -54,7 +54,8 @@ def _scores(recipe: Recipe, cells: Cells) -> str:
         kinds = "filled: measured" + (", hollow: published" if recipe.published else "")
         chart = charts.dots(f"{title}: the measured means of the table as dots", drawn)
         parts.append(
-            f'<h3>{escaped(title)}</h3>\n<div class="side">\n<div>{markup.table(title, head, entries)}</div>\n'
+            f'<h3>{escaped(title)}</h3>\n<div class="side">\n'
+            f'<div class="titled">{markup.table(title, head, entries)}</div>\n'
             f"<figure>{chart}<figcaption>{kinds}; a line is the standard deviation over the seeds</figcaption></figure>"
             "\n</div>"
         )
@@ -80,24 +81,32 @@ def _runs(recipe: Recipe, summaries: Summaries) -> str:
         row = [Entry(escaped(run.title))]
         for name, value in run.values().items():
             row.append(number(value, f"{{:.{digits(recipe, name)}f}}"))
-            row.append(_interval(run, name, value, summary))
+            if _metric(recipe, name) in SHARES:
+                row.append(_interval(run, name, value, summary))
         row.append(number(summary.get("seconds"), "{:.0f}"))
         entries.append(row)
     heads = ["run"]
     for name, measure in recipe.measures.items():
-        heads += [measure["title"] if len(recipe.measures) > 1 else name, "95 % interval"]
+        heads.append(measure["title"] if len(recipe.measures) > 1 else name)
+        if _metric(recipe, name) in SHARES:
+            heads.append("95 % interval")
     told = "Each run by itself: the interval (Wilson) is that of its images alone, not of other seeds"
     return markup.table(told, [*heads, "seconds"], entries, tall=True) if entries else "<p>No run is finished.</p>"
 
 
+def _metric(recipe: Recipe, name: str) -> str:
+    """Return the name of the number that a measure is."""
+    return recipe.measures[name]["from"].split(".")[-1]
+
+
 def _interval(run: Run, name: str, value: float, summary: dict[str, Any]) -> Entry:
-    """Return the interval of a measure that is a share of images; an empty cell of another one."""
-    origin, *_, metric = run.recipe.measures[name]["from"].split(".")
+    """Return the interval of a measure that is a share of images; an empty cell where their number is not known."""
+    origin = run.recipe.measures[name]["from"].split(".")[0]
     if origin in run.recipe.scores:
         count = json.loads(run.scoring()[origin][1].read_text(encoding="utf-8"))[0].get("count")
     else:
         count = summary.get("scored_on", {}).get("images")
-    if metric not in SHARES or not count or not math.isfinite(value):
+    if not count or not math.isfinite(value):
         return Entry("", math.nan)
     low, high = interval(round(value * count / 100), count)
     return Entry(f"{low:.1f} to {high:.1f}", low)
@@ -113,14 +122,14 @@ def _curves(recipe: Recipe, runs: list[Run]) -> str:
                 if run.cell[:2] == (dataset, protocol):
                     found = points(read_rows(run.file(".csv")), "val_acc")
                     drawn[run.cell.method].append(Line(f"seed {run.seed}", found, len(drawn[run.cell.method])))
-            drawn = {method: each for method, each in drawn.items() if any(line.points for line in each)}
+            drawn = {method: each for method, each in drawn.items() if any(len(line.points) > 1 for line in each)}
             if drawn:
                 axes = [recipe.datasets[dataset]["title"], recipe.protocols[protocol]["title"]]
                 parts.append(f'<h3>{escaped(", ".join(axes))}</h3>\n<div class="small">{_cells(recipe, drawn)}</div>')
     note = (
         '<p class="quiet">Top-1 accuracy in % at each evaluation of a run, against its step; a line for each seed.</p>'
     )
-    return "\n".join([note, *parts]) if parts else "<p>The tables of the runs are not there.</p>"
+    return "\n".join([note, *parts]) if parts else "<p>No run was evaluated more than once.</p>"
 
 
 def _cells(recipe: Recipe, drawn: dict[str, list[Line]]) -> str:

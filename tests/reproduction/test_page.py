@@ -49,4 +49,4 @@ def test_a_recipe_without_runs_has_a_page(grid, tmp_path):
     text = page(grid, tmp_path)
     assert "0 finished runs; 0 of 16 cells have a number." in text
     assert "No run is finished." in text
-    assert "The tables of the runs are not there." in text
+    assert "No run was evaluated more than once." in text
