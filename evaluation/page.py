@@ -67,8 +67,9 @@ def scores(scored: Scored) -> str:
         unit = " %" if "%" in METRICS[name].form else ""
         shown = "not defined" if value is None else f"{value:.2f}{unit}" if unit else f"{value:.4f}"
         better = "higher" if METRICS[name].higher_is_better else "lower"
-        span = f"{ends[0]:.1f} to {ends[1]:.1f} %" if ends else ""
-        rows.append([Cell(escaped(text)) for text in (METRICS[name].title, shown, span, better)])
+        span = Cell(f"{ends[0]:.1f} to {ends[1]:.1f} %", ends[0]) if ends else Cell("", math.nan)
+        found = Cell(shown, math.nan if value is None else value)
+        rows.append([Cell(escaped(METRICS[name].title)), found, span, Cell(better)])
     told = f"right, 95 % interval {low:.1f} to {high:.1f} %"
     return (
         f'<p class="headline">{scored.scores.acc1:.1f} % <small>{told}</small></p>\n'
