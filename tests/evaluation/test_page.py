@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from checkpoints.classifier import Classifier
 from datasets.cache import StreamedImages
 from datasets.folder import ImageFolder, scan
 from datasets.loader import Dataset
@@ -53,7 +54,9 @@ def folder(tmp_path_factory):
 
 def scored(images, logits, calibration=None):
     network = freeze(build("resnet8", len(images.class_names)))
-    return Scored("out/a_Last.pdparams", network, images, logits, score(logits, images.labels), 8, 0.5, calibration)
+    model = Classifier(network, "resnet8", images.class_names, len(images.class_names), Preprocess(16, 16), False, 8)
+    scores = score(logits, images.labels)
+    return Scored("out/a_Last.pdparams", model, images, logits, scores, 8, 0.5, calibration, [])
 
 
 def dataset(found: ImageFolder):
