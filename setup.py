@@ -97,7 +97,7 @@ def main() -> None:
         extras_require=extras,
         packages=[PACKAGE, *(f"{PACKAGE}.{name}" for name in (*code, "recipes", "recipes.published"))],
         package_dir={f"{PACKAGE}.{name}": name for name in (*ROOMS, "recipes")},
-        package_data={"": ["*.txt", "*.csv", "*.yaml"]},
+        package_data={"": ["*.txt", "*.csv", "*.yaml", "*.css", "*.html", "*.js"]},
         cmdclass={"build_py": Build, "editable_wheel": Editable},
         options={"build": {"build_base": scratch}, "egg_info": {"egg_base": scratch}},
     )

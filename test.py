@@ -20,14 +20,14 @@ if __name__ == "__main__":
 from checkpoints.classifier import WEIGHTS
 from datasets.folder import remarks
 from datasets.splits import labelled, store_of
-from evaluation import error_analysis, interpolation
+from evaluation import error_analysis, interpolation, page
 from evaluation.comparison import compare_checkpoints
 from evaluation.interpolation import Interpolation
 from evaluation.prediction import Given
 from evaluation.rejection import find_unknown, measure
 from evaluation.scoring import Scored, score_checkpoints, spread
 from models import ARCHITECTURES
-from training import embedded
+from training import embedded, history
 from utils import device, errors
 from utils.commandline import SEED, Parser, number
 from utils.files import refuse_inputs, write_text
@@ -56,7 +56,7 @@ def parser() -> Parser:
     parser.add_argument("--cache", choices=("disk", "off"), default="disk", help="keep decoded images")
     parser.add_argument("--cache_dir", default="./cache", help="where decoded images go")
     parser.add_argument("--json", type=_new_file, metavar="FILE", help="write the results for a program too")
-    report = "write tables and pictures of the mistakes here; of several checkpoints into a folder each"
+    report = "write a page to look at, tables and pictures here; of several checkpoints into a folder each"
     parser.add_argument("--report", type=_new_folder, metavar="DIR", help=report)
     share = "and what comes of the thresholds for these shares of right answers, as in predict.py (after --calibrate)"
     target = number(float, 0, 1, above=True, below=True)
@@ -113,11 +113,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _outputs(options: argparse.Namespace) -> dict[str, Path]:
-    """Return the files to write, by flag; of a report the pictures, for only those could be images of a folder."""
+    """Return the files to write, by flag; of a report the pictures, which could be images of a folder, and the page."""
     files = {"json": options.json, "il_picture": options.il_picture}
     if options.report:
         reports = [options.report, *error_analysis.folders(options.report, options.ckpts).values()]
-        files.update({f"report {folder}": folder / name for folder in reports for name in error_analysis.PICTURES})
+        names = (*error_analysis.PICTURES, page.NAME)
+        files.update({f"report {folder}, its {name}:": folder / name for folder in reports for name in names})
     return {flag: path for flag, path in files.items() if path}
 
 
@@ -160,6 +161,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         results[scored.path], answers[scored.path] = result, scored.answers
         if reports:
             error_analysis.write(reports[scored.path], scored.images, scored.logits)
+            page.write(reports[scored.path], scored, history.of(scored.path, options.weights))
         if options.il:
             between = Interpolation(scored.network, scored.images, scored.batch_size, options.seed)
             result["il"] = between.report(options.il_ratio, options.il_repeats)

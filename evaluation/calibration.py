@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from evaluation.coverage import curve
 from evaluation.metrics import accuracy, calibration_error, confidences, cross_entropy, hits, softmax
 from utils.errors import Diverged, UsageError
 
@@ -174,9 +175,7 @@ def choose_threshold(confidence: np.ndarray, correct: np.ndarray, target: float)
     """
     from scipy.stats import beta  # slow to import: only where a threshold is asked for
 
-    confidence, starts = np.unique(confidence, return_index=True)  # equal ones are accepted or rejected together
-    accepted = len(correct) - starts
-    right = np.cumsum(correct[::-1])[::-1][starts]
+    confidence, accepted, right = curve(correct, confidence)
     allowed = allowed_errors(len(correct), target)
     reached = np.flatnonzero(accepted - right <= allowed[accepted - 1])
     if not len(reached):
@@ -186,7 +185,7 @@ def choose_threshold(confidence: np.ndarray, correct: np.ndarray, target: float)
             f"--reject {target:g}: no threshold reaches it on {len(correct)} held-out images: the best is right on "
             f"{right[best]} of {accepted[best]}; {needed} accepted images without an error would do"
         )
-    at = int(reached[0])
+    at = int(reached[-1])
     return Threshold(target, float(confidence[at]), len(correct), int(accepted[at]), int(right[at]))
 
 

@@ -155,6 +155,11 @@ def confidences(logits: np.ndarray) -> np.ndarray:
     return _in_blocks(compute, logits, np.zeros(len(logits)))
 
 
+def bin_of(sure: np.ndarray) -> np.ndarray:
+    """Return which of `BINS` equally wide bins, each without its lower end, holds each of `sure` [N], int [N]."""
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], sure)
+
+
 def calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the expected calibration error in percent.
 
@@ -163,8 +168,7 @@ def calibration_error(logits: np.ndarray, labels: np.ndarray) -> float:
     over `BINS` equally wide bins of the probability of the top class, each without its lower end (arXiv 1706.04599).
     """
     sure = confidences(logits)
-    bins = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], sure)
-    gaps = np.bincount(bins, weights=hits(logits, labels, 1) - sure)
+    gaps = np.bincount(bin_of(sure), weights=hits(logits, labels, 1) - sure)
     return float(100 * np.abs(gaps).sum() / len(labels))
 
 

@@ -75,7 +75,7 @@ def markdown(recipe: Recipe, cells: Cells, runs: list[Run], picture: str) -> str
     lines = [f"# {recipe.title}", ""]
     if recipe.note:
         lines += [recipe.note, ""]
-    lines += [f"Measured: {_measured(recipe)}; mean ± sample standard deviation over the seeds.", ""]
+    lines += [f"Measured: {measures_title(recipe)}; mean ± sample standard deviation over the seeds.", ""]
     if recipe.published:
         lines += ["Published: as it was printed. Difference: measured - published.", ""]
     lines += [f"![measured and published]({picture})", ""]
@@ -108,7 +108,7 @@ def digits(recipe: Recipe, measure: str) -> int:
     return int(recipe.measures[measure].get("digits", "2"))
 
 
-def _measured(recipe: Recipe) -> str:
+def measures_title(recipe: Recipe) -> str:
     """Return the titles of the measures, with a caution if the checkpoint was chosen on the images it is scored on."""
     measures = [entry["title"] for entry in recipe.measures.values()]
     chosen = any(entry["from"].startswith("best.") for entry in recipe.measures.values())
@@ -117,14 +117,24 @@ def _measured(recipe: Recipe) -> str:
 
 
 def _table(recipe: Recipe, cells: Cells, dataset: str, protocol: str, name: str) -> list[str]:
-    rows = {method: cells[Cell(dataset, protocol, method), name] for method in recipe.methods}
-    compared = any(row.published[0] for row in rows.values())
+    head, lines = rows(recipe, cells, dataset, protocol, name)
+    return [
+        "| " + " | ".join(head) + " |",
+        "|---" * len(head) + "|",
+        *("| " + " | ".join(line) + " |" for line in lines),
+    ]
+
+
+def rows(recipe: Recipe, cells: Cells, dataset: str, protocol: str, name: str) -> tuple[list[str], list[list[str]]]:
+    """Return the heads of a column's table, and a row of texts for each method."""
+    measured = {method: cells[Cell(dataset, protocol, method), name] for method in recipe.methods}
+    compared = any(row.published[0] for row in measured.values())
     head = ["method", "measured", "seeds", *(["published", "difference"] if compared else [])]
     if recipe.ranked:
         head.append("seconds a run")
-        rows = {method: rows[method] for method in _best_first(rows)}
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for method, row in rows.items():
+        measured = {method: measured[method] for method in _best_first(measured)}
+    lines = []
+    for method, row in measured.items():
         mean, deviation, places = row.mean, row.deviation, digits(recipe, name)
         shown = "" if mean is None else f"{mean:.{places}f}"
         texts = [
@@ -138,8 +148,8 @@ def _table(recipe: Recipe, cells: Cells, dataset: str, protocol: str, name: str)
             texts.append(f"{mean - float(number):+.{places}f}" if number and mean is not None else "")
         if recipe.ranked:
             texts.append(f"{statistics.fmean(row.seconds):.0f}" if row.seconds else "")
-        lines.append("| " + " | ".join(texts) + " |")
-    return lines
+        lines.append(texts)
+    return head, lines
 
 
 def _best_first(rows: dict[str, Measured]) -> list[str]:

@@ -285,12 +285,13 @@ def test_the_reference_flags_are_accepted_and_a_missing_gpu_is_said_once(work):
         ("--json photos/cat/000.png", "photos/cat/000.png"),
         ("--il --il_picture ./photos/dog/000.png", "photos/dog/000.png"),
         ("--report photos/emu", "photos/emu/worst.png"),
+        ("--report photos/emu", "photos/emu/confusion.png"),
     ],
 )
 def test_no_image_and_no_checkpoint_is_replaced(tmp_path, monkeypatch, flags, path):
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "photos", count=1)
-    (tmp_path / "photos/emu/000.png").rename(tmp_path / "photos/emu/worst.png")
+    (tmp_path / "photos/emu/000.png").rename(tmp_path / (path if "emu" in path else "photos/emu/worst.png"))
     (tmp_path / "a.pdparams").write_text("weights")
     with pytest.raises(UsageError, match=f"would replace .*{path}, which is read"):
         scoring.main(["--ckpts", "a.pdparams", "--test_dir", "photos", *flags.split()])
