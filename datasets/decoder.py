@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
+from datasets import heif
 from utils.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")  # no EPS: Pillow would start Ghostscript
@@ -40,16 +41,26 @@ def opened(source: str | os.PathLike | IO[bytes], name: object = None) -> Iterat
         name: the image's name in messages, `source` by default.
 
     Raises:
-        DataError: it cannot be opened, is not an image of `FORMATS`, or anything in the block failed: decoders raise
-            exceptions of every kind on damaged files.
+        DataError: it cannot be opened, is not an image of `FORMATS` or, with pillow-heif, HEIC, or anything in the block
+            failed: decoders raise exceptions of every kind on damaged files.
     """
     try:
         if not hasattr(source, "read"):
             _check_kind(os.stat(source).st_mode)
-        with Image.open(source, formats=_formats()) as image:
+        with _open(source) as image:
             yield image
     except Exception as error:
         raise DataError(f"cannot read the image {name or source}: {_reason(error)}") from None
+
+
+def orientation_of(image: Image.Image) -> object:
+    """Return the EXIF orientation of `image`, 1 to 8 unless it is damaged; None where it has none.
+
+    PNG may have it behind the pixels: they are read first.
+    """
+    if image.format == "PNG":
+        image.load()
+    return image.getexif().get(ExifTags.Base.Orientation)
 
 
 def turn_of(image: Image.Image) -> Transpose | None:
@@ -63,7 +74,7 @@ def turn_of(image: Image.Image) -> Transpose | None:
     if image.format == "PNG":
         image.load()
     try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        return _TURNS.get(orientation_of(image))
     except Exception:  # of any kind: the pixels may be sound nevertheless
         return None
 
@@ -110,10 +121,32 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _open(source: str | os.PathLike | IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(source, formats=_formats())
+    except UnidentifiedImageError:
+        key = heif.of_content(_beginning(source))
+        name = heif.decoder(key) if key else None
+        if key and name is None:
+            raise ValueError(f"{key}, which is not read here: {heif.KINDS[key].install}") from None
+        if name is None or name in FORMATS:
+            raise
+        return Image.open(source, formats=(name,))
+
+
+def _beginning(source: str | os.PathLike | IO[bytes]) -> bytes:
+    if hasattr(source, "read"):
+        source.seek(0)
+        return source.read(heif.HEADER)
+    with open(source, "rb") as file:
+        return file.read(heif.HEADER)
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()  # loads every plugin; Pillow knows only those it was built with
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    known = (name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in known if name not in heif.KINDS or heif.decoder(name))
 
 
 def _check_kind(mode: int) -> None:

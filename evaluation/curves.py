@@ -14,6 +14,7 @@ import numpy as np
 from datasets.preprocess import ORDINARY, Preprocess
 from evaluation import figures
 from utils.files import replacing
+from utils.optional import installed
 
 if TYPE_CHECKING:
     from visualdl import LogWriter
@@ -39,6 +40,8 @@ def draw(path: Path, title: str, rows: list[dict]) -> None:
 class VisualLog:
     """The curves, images and options of a run for VisualDL; after a fault there, one warning and nothing more.
 
+    Without VisualDL nothing is written.
+
     Args:
         folder: of the run; made when it is absent.
         step: updates made; points of later steps, which a resumed run writes again, are dropped. 0 drops all of them.
@@ -47,6 +50,8 @@ class VisualLog:
 
     def __init__(self, folder: Path, step: int, warn: Callable[[str], None]):
         self._warn, self._writer = warn, None
+        if not installed("visualdl"):
+            return
         try:
             from visualdl import LogWriter
 

@@ -12,7 +12,9 @@ import numpy as np
 from datasets.loader import Dataset
 from evaluation import pictures
 from evaluation.metrics import softmax
+from utils.errors import warn
 from utils.files import write_text
+from utils.optional import absent
 
 WORST = 40  # images in the picture of the worst
 PICTURES = ("confusion.png", "worst.png")
@@ -23,7 +25,8 @@ Ranking = list[tuple[str, float]]  # classes and their probabilities, the highes
 def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k: int = 5) -> None:
     """Write the report of one network into `folder`.
 
-    The files are per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png.
+    The files are per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png; without
+    matplotlib a line of warning takes the place of the pictures.
 
     Args:
         folder: created if absent; files of these names are replaced.
@@ -40,6 +43,10 @@ def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k:
     pairs = confused_pairs(matrix, images.class_names)
     write_text(folder / "confused_pairs.csv", csv_text(pairs, ("true", "predicted", "images", "share")))
     write_text(folder / "predictions.csv", _predictions(images, logits, top_k))
+    lacking = absent("matplotlib")
+    if lacking:
+        warn(f"{folder}: without {' and '.join(PICTURES)}: {lacking}")
+        return
     pictures.confusion_matrix(folder / PICTURES[0], matrix, images.class_names)
     worst_picture(folder / PICTURES[1], images, logits)
 
