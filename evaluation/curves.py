@@ -15,6 +15,7 @@ from datasets.preprocess import ORDINARY, Preprocess
 from evaluation import figures
 from utils.files import replacing
 from utils.optional import installed
+from utils.words import printable
 
 if TYPE_CHECKING:
     from visualdl import LogWriter
@@ -34,7 +35,7 @@ def draw(path: Path, title: str, rows: list[dict]) -> None:
             axes.set(xlabel="step", ylabel=label)
             axes.grid(alpha=0.3)
             axes.legend()
-        figure.suptitle(figures.printable(title))
+        figure.suptitle(printable(title))
 
 
 class VisualLog:
@@ -114,7 +115,7 @@ def panel(
             axes.set_axis_off()
         for axes, picture, target in zip(every, pictures, targets):
             largest = [k for k in np.argsort(-target, kind="stable")[:2] if target[k] > 0]
-            lines = [f"{100 * target[k]:.0f} % {figures.printable(class_names[k])[:20]}" for k in largest]
+            lines = [f"{100 * target[k]:.0f} % {printable(class_names[k])[:20]}" for k in largest]
             axes.set_title("\n".join(lines), fontsize=11)
             axes.imshow(picture.clip(0, 1))
         figure.canvas.draw()

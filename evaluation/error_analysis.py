@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets import sheet
 from datasets.loader import Dataset
-from evaluation import pictures
+from evaluation import confusion_matrix
 from evaluation.metrics import softmax
 from utils.errors import warn
 from utils.files import write_text
@@ -47,7 +48,7 @@ def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k:
     if lacking:
         warn(f"{folder}: without {' and '.join(PICTURES)}: {lacking}")
         return
-    pictures.confusion_matrix(folder / PICTURES[0], matrix, images.class_names)
+    confusion_matrix.draw(folder / PICTURES[0], matrix, images.class_names)
     worst_picture(folder / PICTURES[1], images, logits)
 
 
@@ -140,15 +141,15 @@ def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, 
     for i in np.argsort(-losses, kind="stable")[:limit]:
         label, predicted = images.labels[i], logs[i].argmax()
         tiles.append(
-            pictures.Tile(
+            sheet.Tile(
                 path=images.store.images.root / images.paths[i],
                 name=images.class_names[predicted],
                 share=float(np.exp(logs[i, predicted])),
                 note=f"true: {images.class_names[label]} ({100 * np.exp(-losses[i]):.1f} %)",
-                colour=pictures.GREEN if predicted == label else pictures.RED,
+                colour=sheet.GREEN if predicted == label else sheet.RED,
             )
         )
-    pictures.contact_sheet(path, f"The {len(tiles)} worst of {len(images)} images, the highest loss first", tiles)
+    sheet.contact_sheet(path, f"The {len(tiles)} worst of {len(images)} images, the highest loss first", tiles)
 
 
 def csv_text(rows: list[dict], header: tuple[str, ...] | None = None) -> str:
