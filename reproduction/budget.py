@@ -104,7 +104,7 @@ def measure(arch: str, image_size: int, batch_size: int, batch_size_eval: int, g
     """Time a network on device `gpu` in a separate process; return None if that fails."""
     words = [arch, *map(str, (image_size, batch_size, batch_size_eval, gpu))]
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", _TIMING, *words], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", _TIMING, *words], cwd=ROOT, capture_output=True, encoding="utf-8")
     if done.returncode:
         return None
     answer = json.loads(done.stdout.splitlines()[-1])

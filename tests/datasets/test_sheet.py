@@ -83,3 +83,16 @@ def test_further_classes_stand_below_the_first_and_move_the_next_row_down(tmp_pa
     ]
     assert places["note"][0] == (18, rows[0] + 28)
     assert len(places["20 %"]) == len(places["10 %"]) == 4
+
+
+def test_a_tile_without_a_share_has_no_bar_and_none_leaves_its_place_empty(tmp_path):
+    Image.new("RGB", (8, 8), "#00ff00").save(tmp_path / "a.png")
+    tile = sheet.Tile(tmp_path / "a.png", "name", None, "note")
+    sheet.contact_sheet(tmp_path / "sheet.png", "title", [None, tile, None, tile], columns=2)
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        pixels = np.asarray(drawn)
+    assert pixels.shape[:2] == (58 + 2 * 224, 18 + 2 * 178)
+    assert (pixels[58:, : 18 + 160] == 255).all()
+    for top in (58, 58 + 224):
+        assert (pixels[top + 80, 18 + 178 + 80] == [0, 255, 0]).all()
+        assert (pixels[top + 163 : top + 167, 18 + 178 : 18 + 178 + 160] == 255).all()
