@@ -41,8 +41,8 @@ def opened(source: str | os.PathLike | IO[bytes], name: object = None) -> Iterat
         name: the image's name in messages, `source` by default.
 
     Raises:
-        DataError: it cannot be opened, is not an image of `FORMATS` or, with pillow-heif, HEIC, or anything in the block
-            failed: decoders raise exceptions of every kind on damaged files.
+        DataError: it cannot be opened, is not an image of `FORMATS` or, with pillow-heif, HEIC, or anything in the
+            block failed: decoders raise exceptions of every kind on damaged files.
     """
     try:
         if not hasattr(source, "read"):

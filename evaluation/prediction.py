@@ -205,7 +205,6 @@ def draw(
     shown = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), SHEET)).round().astype(int))
     title = f"{len(shown)} of {len(paths)} images" if len(shown) < len(paths) else f"{len(paths)} images"
     tiles = [
-        sheet.Tile(paths[i], *rankings[i][0], "/".join(Path(paths[i]).parts[-2:]), more=rankings[i][1:])
-        for i in shown
+        sheet.Tile(paths[i], *rankings[i][0], "/".join(Path(paths[i]).parts[-2:]), more=rankings[i][1:]) for i in shown
     ]
     sheet.contact_sheet(file, title, tiles)

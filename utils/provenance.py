@@ -40,7 +40,9 @@ def provenance(device: str) -> dict:
 def _git(*arguments: str) -> str | None:
     folder = Path(__file__).resolve().parent.parent
     try:
-        answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", timeout=10)
+        answer = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

@@ -143,7 +143,18 @@ def test_of_many_classes_fewer_images_and_of_very_many_some_classes(tmp_path, mo
     check.draw(tmp_path / "a.png", images, readable)
     (_, _, tiles, columns), (_, title, others, _) = drawn
     assert columns == 10
-    assert [tile and tile.name for tile in tiles[:12]] == ["00", "00", None, None, None, "01", "01", *[None] * 3, "02", "02"]
+    assert [tile and tile.name for tile in tiles[:12]] == [
+        "00",
+        "00",
+        None,
+        None,
+        None,
+        "01",
+        "01",
+        *[None] * 3,
+        "02",
+        "02",
+    ]
     assert title.endswith("60 training images of 30 classes, 20 of them here")
     assert len(others) == len({tile.name for tile in others}) == 20
     assert (others[0].name, others[-1].name) == ("00", "29")

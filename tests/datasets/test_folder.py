@@ -135,7 +135,9 @@ def test_an_error_counts_what_was_left_out(tmp_path, neither):
     write_folder(tmp_path, ("a", "b"), count=2)
     for path in (tmp_path / "b").iterdir():
         path.rename(path.with_suffix(".heic"))
-    with pytest.raises(DataError, match=r"no image of b; known are .*; left out: 2 \.heic \(pip install pillow-heif to read HEIC\)$"):
+    with pytest.raises(
+        DataError, match=r"no image of b; known are .*; left out: 2 \.heic \(pip install pillow-heif to read HEIC\)$"
+    ):
         scan(tmp_path)
 
 

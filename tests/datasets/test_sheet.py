@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from datasets import sheet
 from utils.errors import DataError
 
+
 def rgb(colour):
     return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 

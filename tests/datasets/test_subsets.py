@@ -103,7 +103,6 @@ def test_a_written_list_brings_the_subset_back(tmp_path):
     assert classes == images.class_names
 
 
-
 def test_a_list_made_on_windows_has_backslashes(tmp_path):
     images = images_of([3, 2])
     (tmp_path / "list.txt").write_text("c001\\0001.jpg\n c000\\0002.jpg\n")

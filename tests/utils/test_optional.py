@@ -81,9 +81,7 @@ def test_a_run_goes_on_without_either_and_says_so_once(tmp_path):
     assert not (tmp_path / "visual_log").exists()
 
 
-@pytest.mark.parametrize(
-    ("package", "what"), [("visualdl", "no curves for VisualDL"), ("matplotlib", "no pictures")]
-)
+@pytest.mark.parametrize(("package", "what"), [("visualdl", "no curves for VisualDL"), ("matplotlib", "no pictures")])
 def test_a_run_without_one_of_them_has_what_is_of_the_other(package, what, pets, lacking):
     lacking(package)
     flags = tiny("--regularizer", "mixup", "--pretrained", "none", "--name", "pets", "--max_iters", "3")
