@@ -19,7 +19,8 @@ from tests.scripts import ROOT, command, tiny
 AWAY = """
 import os, signal, sys, warnings
 sys.modules.update(dict.fromkeys("fcntl resource pwd grp termios tty pty syslog readline".split()))
-import multiprocessing, numpy, PIL.Image, shutil  # which ask sys.platform, not what there is, or have it otherwise there
+import multiprocessing, numpy, PIL.Image, shutil  # the last three ask sys.platform, not what there is
+shutil.disk_usage = lambda _, found=shutil.disk_usage(HERE): found  # Windows has it otherwise
 NAMES = '''
 os: fork forkpty pread preadv pwrite posix_spawn posix_spawnp sched_getaffinity sched_setaffinity getloadavg uname
 os: getuid geteuid getgid getpgid setsid setpgid killpg mkfifo mknod nice sysconf statvfs fchmod fchown chown lchown
