@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from pathlib import Path
 
 from utils import startup
 
@@ -67,15 +66,14 @@ def run(options: Options) -> Summary | None:
         check_select(options, evaluation)
     for line in splits.unusual(train, evaluation) if ranks.first else ():
         errors.warn(line)
-    picture = Path(options.save, f"{options.name}_data.png")  # of --check_data
     if options.dry_run:
         if options.check_data and ranks.first:
-            check_data(train, evaluation, print, picture)
+            check_data(train, evaluation, print, f"{options.save}/{options.name}_data.png")
         print(f"{options.run}: {len(train)} training images, {len(train.class_names)} classes; nothing was trained")
         return None
     with contextlib.closing(open_log(options, ranks)) as log:
         if options.check_data and ranks.first:
-            check_data(train, evaluation, log.line, picture)
+            check_data(train, evaluation, log.line, f"{options.save}/{options.name}_data.png")
         may_start(options, log)
         train, skipped, images = decode(options, train, evaluation, ranks)
         options = with_length(options, train, evaluation, log, ranks, began)
