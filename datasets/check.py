@@ -200,4 +200,4 @@ def draw(picture: str | os.PathLike, train: Dataset, readable: dict[int, Facts])
     part = f", {len(shown)} of them here" if len(shown) < count else ""
     title = f"{root}: {len(train)} training images of {count} classes{part}"
     sheet.contact_sheet(picture, title, tiles, each if count <= ALL // 2 // A_CLASS else 10 // each * each)
-    return f"{picture}: a few training images of each class"
+    return f"{Path(picture)}: a few training images of each class"
