@@ -68,12 +68,12 @@ def run(options: Options) -> Summary | None:
         errors.warn(line)
     if options.dry_run:
         if options.check_data and ranks.first:
-            check_data(train, evaluation, print)
+            check_data(train, evaluation, print, f"{options.save}/{options.name}_data.png")
         print(f"{options.run}: {len(train)} training images, {len(train.class_names)} classes; nothing was trained")
         return None
     with contextlib.closing(open_log(options, ranks)) as log:
         if options.check_data and ranks.first:
-            check_data(train, evaluation, log.line)
+            check_data(train, evaluation, log.line, f"{options.save}/{options.name}_data.png")
         may_start(options, log)
         train, skipped, images = decode(options, train, evaluation, ranks)
         options = with_length(options, train, evaluation, log, ranks, began)

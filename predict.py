@@ -19,7 +19,8 @@ if __name__ == "__main__":
 
 from checkpoints.classifier import WEIGHTS, Classifier
 from checkpoints.published import NAMED
-from datasets.folder import EXTENSIONS
+from datasets import heif
+from datasets.folder import is_image
 from evaluation import prediction
 from evaluation.features import Features
 from evaluation.predictions import Predictions
@@ -27,6 +28,7 @@ from models import ARCHITECTURES
 from utils import device, errors
 from utils.commandline import Parser, number
 from utils.files import refuse_inputs, write_text
+from utils.optional import need
 
 
 def parser() -> Parser:
@@ -115,7 +117,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """Read the command line; images and folders that follow `--ckpts` directly count as images."""
     options = parser().parse_args(argv)
     given = options.ckpts or []
-    images = [word for word in given if os.path.isdir(word) or word.lower().endswith(EXTENSIONS)]
+    images = [word for word in given if os.path.isdir(word) or is_image(word) or heif.of_name(word)]
     options.paths += images
     options.ckpts = [word for word in given if word not in images]
     if given and not options.ckpts:
@@ -135,6 +137,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if (options.features or options.nearest) and len(options.ckpts) > 1:
         flag = "--features" if options.features else "--nearest"
         raise errors.UsageError(f"{flag}: features are of one network; give a single one to --ckpts")
+    if options.sheet:
+        need("matplotlib", "--sheet")
     if options.sheet_top_k > 1 and not options.sheet:
         raise errors.UsageError(f"--sheet_top_k {options.sheet_top_k} needs --sheet")
     for flag in ("out", "sheet", "features"):

@@ -126,7 +126,7 @@ def alone(out: Path) -> Iterator[None]:
         UsageError: another call holds the lock.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".lock", "w") as file:
+    with open(out / ".lock", "wb") as file:
         if not lock(file):
             raise errors.UsageError(f"--out {out}: another reproduce.py is at work there; give another --out")
         yield

@@ -31,6 +31,7 @@ from training import embedded, history
 from utils import device, errors
 from utils.commandline import SEED, Parser, number
 from utils.files import refuse_inputs, write_text
+from utils.optional import need
 
 DEFAULT_SEED = 2022  # the reference's
 
@@ -102,6 +103,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     for name in ("il_picture", "log_dir"):
         if getattr(options, name) and not options.il:
             raise errors.UsageError(f"--{name} needs --il")
+    for name, package in (("il_picture", "matplotlib"), ("log_dir", "visualdl")):
+        if getattr(options, name):
+            need(package, f"--{name}")
     if options.test_list is not None and options.test_dir is not None:
         raise errors.UsageError("--test_dir and --test_list: give one of them")
     for name in ("data_root", "path_column", "label_column"):

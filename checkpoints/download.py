@@ -78,7 +78,7 @@ def _alone(path: Path) -> Iterator[None]:
     finds `path`, and needs no lock.
     """
     locked = _beside(path, "lock")
-    with open(locked, "w") as file:
+    with open(locked, "wb") as file:
         if not lock(file):  # on a file system without locks the checksum detects two downloads at once
             print(f"waiting for another process that downloads {path}", file=sys.stderr, flush=True)
             lock(file, wait=True)

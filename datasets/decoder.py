@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
+from datasets import heif
 from utils.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF", "AVIF")  # no EPS: Pillow would start Ghostscript
@@ -44,14 +45,24 @@ def opened(source: Source, name: object = None) -> Iterator[Image.Image]:
         name: the image's name in messages, `source` by default.
 
     Raises:
-        DataError: it cannot be opened, is not an image of `FORMATS`, or anything in the block failed: decoders raise
-            exceptions of every kind on damaged files.
+        DataError: it cannot be opened, is not an image of `FORMATS` or, with pillow-heif, HEIC, or anything in the
+            block failed: decoders raise exceptions of every kind on damaged files.
     """
     try:
         with _image(source) as image:
             yield image
     except Exception as error:
         raise DataError(f"cannot read the image {name or source}: {_reason(error)}") from None
+
+
+def orientation_of(image: Image.Image) -> object:
+    """Return the EXIF orientation of `image`, 1 to 8 unless it is damaged; None where it has none.
+
+    PNG may have it behind the pixels: they are read first.
+    """
+    if image.format == "PNG":
+        image.load()
+    return image.getexif().get(ExifTags.Base.Orientation)
 
 
 def turn_of(image: Image.Image) -> Transpose | None:
@@ -65,7 +76,7 @@ def turn_of(image: Image.Image) -> Transpose | None:
     if image.format == "PNG":
         image.load()
     try:
-        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+        return _TURNS.get(orientation_of(image))
     except Exception:  # of any kind: the pixels may be sound nevertheless
         return None
 
@@ -121,13 +132,35 @@ def _image(source: Source) -> contextlib.AbstractContextManager[Image.Image]:
         source = io.BytesIO(source)
     if not hasattr(source, "read"):
         _check_kind(os.stat(source).st_mode)
-    return Image.open(source, formats=_formats())
+    return _open(source)
+
+
+def _open(source: str | os.PathLike | IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(source, formats=_formats())
+    except UnidentifiedImageError:
+        key = heif.of_content(_beginning(source))
+        name = heif.decoder(key) if key else None
+        if key and name is None:
+            raise ValueError(f"{key}, which is not read here: {heif.KINDS[key].install}") from None
+        if name is None or name in FORMATS:
+            raise
+        return Image.open(source, formats=(name,))
+
+
+def _beginning(source: str | os.PathLike | IO[bytes]) -> bytes:
+    if hasattr(source, "read"):
+        source.seek(0)
+        return source.read(heif.HEADER)
+    with open(source, "rb") as file:
+        return file.read(heif.HEADER)
 
 
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()  # loads every plugin; Pillow knows only those it was built with
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    known = (name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in known if name not in heif.KINDS or heif.decoder(name))
 
 
 def _check_kind(mode: int) -> None:

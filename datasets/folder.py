@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets import heif
 from utils.errors import DataError, distinguishable, names
 from utils.system import slashes
 
@@ -130,8 +131,9 @@ def listed(left_out: Counter[str]) -> str:
 
 
 def is_image(name: str) -> bool:
-    """Return whether a file of this name is taken for an image."""
-    return name.lower().endswith(EXTENSIONS)
+    """Return whether a file of this name is taken for an image: HEIC and AVIF where they are read."""
+    kind = heif.of_name(name)
+    return name.lower().endswith(EXTENSIONS) if kind is None else heif.decoder(kind) is not None
 
 
 def images_below(folder: str | os.PathLike, left_out: Counter[str] | None = None) -> Iterator[Path]:
@@ -147,7 +149,12 @@ def images_below(folder: str | os.PathLike, left_out: Counter[str] | None = None
         elif path.is_symlink() and not path.exists():
             left_out["broken links"] += 1
         elif path.name not in _CLUTTER:
-            left_out[f"{path.suffix.lower() or 'without an ending'}"] += 1
+            left_out[_described(path)] += 1
+
+
+def _described(path: Path) -> str:
+    kind, ending = heif.of_name(path.name), path.suffix.lower() or "without an ending"
+    return f"{ending} ({heif.KINDS[kind].install} to read {kind})" if kind else ending
 
 
 def files_below(folder: str | os.PathLike, left_out: Counter[str] | None = None) -> Iterator[Path]:

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from utils.bars import progress_bar
 from utils.errors import DataError
+from utils.optional import need
 
 SIZE = 37  # side of an image in pixels: what a network for 32 pixels resizes to, round(32 * 256 / 224)
 
@@ -62,11 +63,13 @@ def write_task(root: str | os.PathLike) -> None:
 
     Raises:
         DataError: `root` has other files or lacks some, or a font cannot be read.
+        UsageError: matplotlib, whose fonts are drawn, is not installed.
     """
     root = Path(root)
     if root.exists() and (root.is_file() or any(root.iterdir())):
         _check(root)
         return
+    need("matplotlib", "the embedded task, which is for runs without --train_dir,")
     temporary = root.with_name(f".{root.name}.{secrets.token_hex(4)}.tmp")
     try:
         for path, letter, seed in progress_bar(list(_plan()), desc="drawing letters", unit="image"):

@@ -14,7 +14,6 @@ import numpy as np
 
 from datasets.folder import ImageFolder
 from utils.errors import DataError, UsageError, names
-from utils.system import slashes
 
 
 def pick_classes(num_classes: int, kept: int, seed: int) -> list[int]:
@@ -132,7 +131,7 @@ def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:
     except OSError as error:
         raise DataError(f"--sample_list {path}: {error.strerror}") from None
     known = {name: position for position, name in enumerate(images.paths) if position in allowed}
-    wanted = [line if line in known else slashes(line.strip()) for line in lines if line.strip()]
+    wanted = [_known(line, known) for line in lines if line.strip()]
     unknown = [line for line in wanted if line not in known]
     if unknown or not wanted:
         raise DataError(
@@ -141,6 +140,12 @@ def _listed(images: ImageFolder, path: str, allowed: set[int]) -> list[int]:
     if len(set(wanted)) != len(wanted):
         raise DataError(f"--sample_list {path}: a path is listed twice")
     return [known[line] for line in wanted]
+
+
+def _known(line: str, known: dict[str, int]) -> str:
+    """Return the path of a line: as it stands, or without blanks around it, or of a list made on Windows with `/`."""
+    forms = line, line.strip(), line.strip().replace("\\", "/")
+    return next((form for form in forms if form in known), forms[1])
 
 
 def folds(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

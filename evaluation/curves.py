@@ -14,6 +14,8 @@ import numpy as np
 from datasets.preprocess import ORDINARY, Preprocess
 from evaluation import figures
 from utils.files import replacing
+from utils.optional import installed
+from utils.words import printable
 
 if TYPE_CHECKING:
     from visualdl import LogWriter
@@ -33,11 +35,13 @@ def draw(path: Path, title: str, rows: list[dict]) -> None:
             axes.set(xlabel="step", ylabel=label)
             axes.grid(alpha=0.3)
             axes.legend()
-        figure.suptitle(figures.printable(title))
+        figure.suptitle(printable(title))
 
 
 class VisualLog:
     """The curves, images and options of a run for VisualDL; after a fault there, one warning and nothing more.
+
+    Without VisualDL nothing is written.
 
     Args:
         folder: of the run; made when it is absent.
@@ -47,6 +51,8 @@ class VisualLog:
 
     def __init__(self, folder: Path, step: int, warn: Callable[[str], None]):
         self._warn, self._writer = warn, None
+        if not installed("visualdl"):
+            return
         try:
             from visualdl import LogWriter
 
@@ -109,7 +115,7 @@ def panel(
             axes.set_axis_off()
         for axes, picture, target in zip(every, pictures, targets):
             largest = [k for k in np.argsort(-target, kind="stable")[:2] if target[k] > 0]
-            lines = [f"{100 * target[k]:.0f} % {figures.printable(class_names[k])[:20]}" for k in largest]
+            lines = [f"{100 * target[k]:.0f} % {printable(class_names[k])[:20]}" for k in largest]
             axes.set_title("\n".join(lines), fontsize=11)
             axes.imshow(picture.clip(0, 1))
         figure.canvas.draw()

@@ -84,6 +84,8 @@ def timed(run: Runner, images: np.ndarray) -> tuple[np.ndarray, float]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Discard what libraries print, from Python or from C++; it is meant for their developers."""
+    sys.stdout.flush()  # what was printed before is no library's
+    sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
     with open(os.devnull, "wb") as nowhere, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets import sheet
 from datasets.loader import Dataset
-from evaluation import pictures
+from evaluation import confusion_matrix
 from evaluation.metrics import softmax
+from utils.errors import warn
 from utils.files import write_text
+from utils.optional import absent
 
 WORST = 40  # images in the picture of the worst
 PICTURES = ("confusion.png", "worst.png")
@@ -23,7 +26,8 @@ Ranking = list[tuple[str, float]]  # classes and their probabilities, the highes
 def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k: int = 5) -> None:
     """Write the report of one network into `folder`.
 
-    The files are per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png.
+    The files are per_class.csv, confusion.csv and .png, confused_pairs.csv, predictions.csv and worst.png; without
+    matplotlib a line of warning takes the place of the pictures.
 
     Args:
         folder: created if absent; files of these names are replaced.
@@ -40,7 +44,11 @@ def write(folder: str | os.PathLike, images: Dataset, logits: np.ndarray, top_k:
     pairs = confused_pairs(matrix, images.class_names)
     write_text(folder / "confused_pairs.csv", csv_text(pairs, ("true", "predicted", "images", "share")))
     write_text(folder / "predictions.csv", _predictions(images, logits, top_k))
-    pictures.confusion_matrix(folder / PICTURES[0], matrix, images.class_names)
+    lacking = absent("matplotlib")
+    if lacking:
+        warn(f"{folder}: without {' and '.join(PICTURES)}: {lacking}")
+        return
+    confusion_matrix.draw(folder / PICTURES[0], matrix, images.class_names)
     worst_picture(folder / PICTURES[1], images, logits)
 
 
@@ -133,15 +141,15 @@ def worst_picture(path: str | os.PathLike, images: Dataset, logits: np.ndarray, 
     for i in np.argsort(-losses, kind="stable")[:limit]:
         label, predicted = images.labels[i], logs[i].argmax()
         tiles.append(
-            pictures.Tile(
+            sheet.Tile(
                 path=images.store.images.root / images.paths[i],
                 name=images.class_names[predicted],
                 share=float(np.exp(logs[i, predicted])),
                 note=f"true: {images.class_names[label]} ({100 * np.exp(-losses[i]):.1f} %)",
-                colour=pictures.GREEN if predicted == label else pictures.RED,
+                colour=sheet.GREEN if predicted == label else sheet.RED,
             )
         )
-    pictures.contact_sheet(path, f"The {len(tiles)} worst of {len(images)} images, the highest loss first", tiles)
+    sheet.contact_sheet(path, f"The {len(tiles)} worst of {len(images)} images, the highest loss first", tiles)
 
 
 def csv_text(rows: list[dict], header: tuple[str, ...] | None = None) -> str:

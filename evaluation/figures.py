@@ -48,8 +48,3 @@ def figure(path: str | os.PathLike, size: tuple[float, float], **options: object
         yield drawn
         with replacing(path) as temporary:
             drawn.savefig(temporary, format="png", bbox_inches=None if drawn.get_layout_engine() else "tight")
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line, the bytes of a file name that are not UTF-8 as question marks."""
-    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())

@@ -30,6 +30,7 @@ from evaluation.scores import eval_mode
 from utils.bars import progress_bar
 from utils.errors import DataError
 from utils.rng import generator
+from utils.words import printable
 
 TITLES = {"softmax": "Label-IL, softmax", "logits": "Label-IL, logits", "features": "Feature-IL"}
 RATIO_LAWS = ("uniform", "beta")
@@ -196,7 +197,7 @@ def draw(path: str | Path, curves: dict[str, list[dict[str, Loss]]]) -> None:
         for axes, name in zip(figure.subplots(1, 2), ("softmax", "features")):
             for label, losses in curves.items():
                 values = [np.nan if loss[name].relative is None else loss[name].relative for loss in losses]
-                axes.plot(CURVE_RATIOS, values, marker="o", markersize=3, label=figures.printable(label))
+                axes.plot(CURVE_RATIOS, values, marker="o", markersize=3, label=printable(label))
             axes.set(xlabel="share of the first image", ylabel="relative interpolation loss", title=TITLES[name])
             axes.grid(alpha=0.3)
         figure.legend(handles=axes.lines, loc="outside lower center")

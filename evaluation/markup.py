@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from evaluation.figures import printable
+from utils.words import printable
 
 MOST_ROWS = 1000  # of a table: a page stays one that a browser opens at once
 _COMMAND = 4000  # letters of a fact, which may be a command

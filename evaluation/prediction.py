@@ -12,12 +12,12 @@ import numpy as np
 import paddle
 
 from checkpoints.classifier import WEIGHTS, Classifier
+from datasets import sheet
 from datasets.cache import workers
 from datasets.decoder import Source
 from datasets.folder import EXTENSIONS, images_below, listed
 from datasets.loader import ahead, crop, normalise
 from datasets.preprocess import Preprocess, decode
-from evaluation import pictures
 from evaluation.calibration import Threshold, choose_threshold
 from evaluation.error_analysis import Ranking
 from evaluation.metrics import softmax
@@ -189,7 +189,6 @@ def draw(
     shown = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), SHEET)).round().astype(int))
     title = f"{len(shown)} of {len(paths)} images" if len(shown) < len(paths) else f"{len(paths)} images"
     tiles = [
-        pictures.Tile(paths[i], *rankings[i][0], "/".join(Path(paths[i]).parts[-2:]), more=rankings[i][1:])
-        for i in shown
+        sheet.Tile(paths[i], *rankings[i][0], "/".join(Path(paths[i]).parts[-2:]), more=rankings[i][1:]) for i in shown
     ]
-    pictures.contact_sheet(file, title, tiles)
+    sheet.contact_sheet(file, title, tiles)

@@ -105,7 +105,8 @@ def measure(arch: str, image_size: int, batch_size: int, batch_size_eval: int, g
     """Time a network on device `gpu` in a separate process; return None if that fails."""
     words = [arch, *map(str, (image_size, batch_size, batch_size_eval, gpu))]
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", _TIMING, *words], cwd=project.SEARCHED, capture_output=True, text=True)
+    timing = [sys.executable, "-c", _TIMING, *words]
+    done = subprocess.run(timing, cwd=project.SEARCHED, capture_output=True, encoding="utf-8")
     if done.returncode:
         return None
     answer = json.loads(done.stdout.splitlines()[-1])

@@ -71,14 +71,15 @@ def results(recipe: Recipe, runs: list[Run]) -> str:
 
 
 def markdown(recipe: Recipe, cells: Cells, runs: list[Run], picture: str) -> str:
-    """Return `cells` as Markdown: a table for each data set, protocol and measure, and a link to `picture`."""
+    """Return `cells` as Markdown: a table for each data set, protocol and measure; `picture`, if any, is linked."""
     lines = [f"# {recipe.title}", ""]
     if recipe.note:
         lines += [recipe.note, ""]
     lines += [f"Measured: {measures_title(recipe)}; mean ± sample standard deviation over the seeds.", ""]
     if recipe.published:
         lines += ["Published: as it was printed. Difference: measured - published.", ""]
-    lines += [f"![measured and published]({picture})", ""]
+    if picture:
+        lines += [f"![measured and published]({picture})", ""]
     for dataset, protocol, name in columns(recipe):
         lines += [
             f"## {', '.join(titles(recipe, dataset, protocol, name))}",

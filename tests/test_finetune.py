@@ -291,6 +291,7 @@ def test_check_data_lists_what_is_wrong(work):
     for words in ("emu/000.png", "truncated", "the same file for training and for evaluation", ".hidden is hidden"):
         assert words in done.stdout
     assert "9 training and 7 evaluation images read, 1 unreadable, 1 in both" in done.stdout
+    assert (work / "output" / "doubtful_data.png").exists()
     (other / "dog" / "001.png").write_bytes(b"")
     assert call("finetune.py", *flags, "--dry_run", cwd=work).returncode == 3
 

@@ -222,7 +222,7 @@ def test_published_weights_of_other_classes_are_refused(here, weights):
 
 def test_a_sheet_names_as_many_classes_as_asked_for(here, monkeypatch):
     sheets = []
-    monkeypatch.setattr("evaluation.pictures.contact_sheet", lambda path, title, tiles: sheets.append(tiles))
+    monkeypatch.setattr("datasets.sheet.contact_sheet", lambda path, title, tiles: sheets.append(tiles))
     flags = ["--ckpts", "a.pdparams", "photos", "--out", "t.json", "--sheet", "sheet.png", "--gpu", "-1"]
     predict.main([*flags, "--top_k", "2", "--sheet_top_k", "3"])
     predict.main(flags)

@@ -45,7 +45,8 @@ def test_a_package_has_one_bound_in_all_files():
 
 
 def test_a_gpu_needs_the_same_but_another_build():
-    cpu, gpu = bounds("requirements.txt"), bounds(GPU)
+    assert "-r requirements-minimal.txt" in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    cpu, gpu = {**bounds("requirements-minimal.txt"), **bounds("requirements.txt")}, bounds(GPU)
     assert gpu.pop("paddlepaddle-gpu") == cpu.pop("paddlepaddle")
     assert gpu == cpu
 

@@ -71,7 +71,8 @@ class Options:
     fold: str | None = _data(None, fold, "hold out part I of K of the training images instead; 0/K: none", "I/K")
     on_bad_image: str = _data("error", ("error", "skip"), "skip: leave unreadable training images out",
                              affects=False)
-    check_data: bool = _data(False, SWITCH, "read every image first and list what is wrong", affects=False)
+    check_data: bool = _data(False, SWITCH, "read every image first: what is there, what is wrong, a picture of some",
+                              affects=False)
     cache: str = _data("disk", ("disk", "off"), "keep decoded images", affects=False)
     cache_dir: str = _data("./cache", str, "where decoded images and the embedded task go", affects=False)
 

@@ -28,9 +28,11 @@ from utils.bars import progress_bar
 from utils.distributed import Ranks
 from utils.errors import UsageError, warn
 from utils.files import write_text
+from utils.optional import absent, installed
 from utils.system import lock
 
 MANY_EPOCHS = 1000  # above it a run is said to be long for its images
+_DRAWN_BY = {"visualdl": "curves for VisualDL", "matplotlib": "pictures"}  # without them a run goes on
 # options that nobody compares runs by, beside those that cannot change a result
 _NOT_COMPARED = {"name", "print_frequency", "eval_frequency", "batch_size_eval", "select"}
 
@@ -62,6 +64,7 @@ class RunLog:
         self._began = os.fstat(self._text.fileno()).st_size  # before it are the lines of earlier processes
         self.rows: list[dict] = []
         self._bar, self._visual, self._inputs = None, None, {}
+        self._draws = installed("matplotlib")
         self._replaces = False  # whether files of an earlier run are still there, or may be
 
     def path(self, ending: str) -> Path:
@@ -80,6 +83,9 @@ class RunLog:
         self.rows = [row for row in read_rows(self.path(".csv")) if int(row["step"]) <= step] if step else []
         if evaluated and not self.rows:
             warn(f"{self.path('.csv')}: no rows up to step {step}; the table begins there")
+        lacking = [what for package, what in _DRAWN_BY.items() if not installed(package)]
+        if lacking:
+            self.line(f"WARNING: no {' and no '.join(lacking)} of this run: {absent(*_DRAWN_BY)}")
         self._visual = curves.VisualLog(self.visual_dir, step, self.line)
         self._shown = False
         about = {"desc": self.run, "unit": "step", "leave": True, "dynamic_ncols": True}
@@ -165,7 +171,8 @@ class RunLog:
         self.line(f"step {step}/{self.total}  evaluation: {scores}{'  (best so far)' if best else ''}")
         self.rows.append({**self._last, **metrics.table_cells(scores.values)})
         write_text(self.path(".csv"), csv_text(self.rows, (*COLUMNS, *metrics.columns())))
-        curves.draw(self.path(".png"), self.run, self.rows)
+        if self._draws:
+            curves.draw(self.path(".png"), self.run, self.rows)
         self._visual.scalars(step, metrics.curve_points(scores.values))
         self.advice.evaluation(self.rows)
 
@@ -178,7 +185,7 @@ class RunLog:
             classes: the names of the classes.
             preprocess: how its images were normalised.
         """
-        if batch.mix is None or self._shown:
+        if batch.mix is None or self._shown or not self._draws:
             return
         images, targets = batch.images.numpy(), batch.targets.numpy()
         self._visual.image(step, "train/mixed", images, targets, classes, preprocess)

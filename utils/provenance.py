@@ -43,7 +43,7 @@ def _git(*arguments: str) -> str | None:
     if not (ROOT / ".git").exists():  # a repository that this code lies in is another project's
         return None
     try:
-        answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10)
+        answer = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, encoding="utf-8", timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() if answer.returncode == 0 else None

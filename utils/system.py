@@ -70,6 +70,9 @@ def rename(source: str | os.PathLike, target: str | os.PathLike) -> None:
 
     Windows refuses that as long as any program has one of them open, if only to look for viruses: there it is tried
     again for `PATIENCE` seconds.
+
+    Raises:
+        PermissionError: it is in use still, or may not be written; on Windows the error names `target`.
     """
     end = time.monotonic() + PATIENCE
     if WINDOWS and os.path.isdir(source) and os.path.isdir(target):
@@ -77,9 +80,12 @@ def rename(source: str | os.PathLike, target: str | os.PathLike) -> None:
     while True:
         try:
             return os.replace(source, target)
-        except PermissionError:
-            if not WINDOWS or time.monotonic() >= end:
+        except PermissionError as error:
+            if not WINDOWS:
                 raise
+            if time.monotonic() >= end:
+                reason = "another program has it open, or it may not be written"
+                raise PermissionError(error.errno, reason, os.fspath(target)) from None
             time.sleep(_POLL)
 
 

@@ -40,3 +40,8 @@ def seconds(text: str) -> float:
         shown = text if len(text) <= 60 else f"{text[:60]}..."
         raise argparse.ArgumentTypeError(f"{shown!r}: accepted is a time such as 10m, 1h30m or 45s")
     return float(total)
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line, the bytes of a file name that are not UTF-8 as question marks."""
+    return " ".join(text.encode("utf-8", "replace").decode("utf-8").split())

@@ -71,7 +71,7 @@ def _claim(partial: Path, descriptor: int) -> None:
     if entries and RECORD not in entries:
         raise UsageError(f"{partial} is in the way and was not made by this command; remove it")
     _empty(partial)
-    (partial / RECORD).write_text("{}\n")
+    (partial / RECORD).write_text("{}\n", encoding="utf-8")
 
 
 def _empty(partial: Path) -> None:

@@ -103,6 +103,15 @@ def test_a_written_list_brings_the_subset_back(tmp_path):
     assert classes == images.class_names
 
 
+def test_a_list_made_on_windows_has_backslashes(tmp_path):
+    images = images_of([3, 2])
+    (tmp_path / "list.txt").write_text("c001\\0001.jpg\n c000\\0002.jpg\n")
+    assert subset(images, seed=0, listed=str(tmp_path / "list.txt"))[0].tolist() == [2, 4]
+    (tmp_path / "list.txt").write_text("c000\\9999.jpg\n")
+    with pytest.raises(DataError, match=r"not in .* c000\\9999\.jpg"):
+        subset(images, seed=0, listed=str(tmp_path / "list.txt"))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("c000/0000.jpg\nc000/9999.jpg\n", "c000/9999.jpg"), ("", "empty"), ("c000/0000.jpg\n" * 2, "twice")],

@@ -85,13 +85,13 @@ def test_the_predictions_are_listed_by_image(report, images):
 def test_the_worst_image_comes_first(report, images, tmp_path, monkeypatch):
     _, logits = report
     seen = []
-    monkeypatch.setattr(error_analysis.pictures, "contact_sheet", lambda path, title, tiles: seen.extend(tiles))
+    monkeypatch.setattr(error_analysis.sheet, "contact_sheet", lambda path, title, tiles: seen.extend(tiles))
     error_analysis.worst_picture(tmp_path / "w.png", images, logits, limit=15)
     assert str(seen[0].path).endswith("emu/002.png")
     assert seen[0].name == "cat"
     assert seen[0].note == f"true: emu ({100 / (math.exp(8) + 2):.1f} %)"
     assert seen[0].share == pytest.approx(softmax([8.0, 0, 0])[0])
-    assert [tile.colour for tile in seen] == [error_analysis.pictures.RED] * 9 + [error_analysis.pictures.GREEN] * 6
+    assert [tile.colour for tile in seen] == [error_analysis.sheet.RED] * 9 + [error_analysis.sheet.GREEN] * 6
     assert str(seen[-1].path).endswith("dog/000.png")
 
 

@@ -11,11 +11,11 @@ from tests.scripts import ROOT
 DRAW = """
 import sys
 import numpy as np
-from evaluation import curves, interpolation, pictures
+from evaluation import confusion_matrix, curves, interpolation
 
 rows = [{"step": 1, "train_loss": 3, "val_loss": 4, "train_acc": 1, "val_acc": 2}]
 curves.draw(sys.argv[1] + "/curves.png", r"$\\frac", rows)
-pictures.confusion_matrix(sys.argv[1] + "/matrix.png", np.eye(2, dtype=int), [r"$\\frac", "b"])
+confusion_matrix.draw(sys.argv[1] + "/matrix.png", np.eye(2, dtype=int), [r"$\\frac", "b"])
 losses = dict.fromkeys(interpolation.TITLES, interpolation.Loss(0, 0, 0, 0.5))
 interpolation.draw(sys.argv[1] + "/il.png", {r"$\\frac": [losses] * 11})
 panel = curves.panel(np.zeros((1, 3, 4, 4)), np.ones((1, 1)), [r"$\\frac"])
@@ -63,7 +63,3 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path):
     with pytest.raises(ValueError, match="broken"), figures.figure(tmp_path / "a.png", (2, 1)):
         raise ValueError("broken")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a.png": "old"}
-
-
-def test_names_are_one_line_of_text():
-    assert figures.printable("a\nb  \udce9 $x$ 鳥") == "a b ? $x$ 鳥"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -175,3 +176,11 @@ def test_collect_knows_every_cell(grid, tmp_path):
     cells = tables.collect(grid, [])
     assert len(cells) == 8
     assert all(cell.mean is None and cell.deviation is None for cell in cells.values())
+
+
+def test_without_matplotlib_the_tables_are_written_and_a_line_says_what_is_absent(grid, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "![" not in report.write(grid, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"grid.yaml", "numbers.csv", "results.csv", "table.md"}
+    said = f"WARNING: {tmp_path}: without table.png: matplotlib is not installed: pip install matplotlib\n"
+    assert capsys.readouterr().err == said

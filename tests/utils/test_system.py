@@ -3,6 +3,9 @@
 import errno
 import io
 import os
+import runpy
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +13,14 @@ from types import SimpleNamespace
 import pytest
 
 from datasets.folder import scan
+from datasets.official.base import Listing
 from datasets.official.building import RECORD, building
 from evaluation import error_analysis
+from reproduction import scheduler
 from tests.pictures import write_folder
 from training.options import Options
-from utils import files, streams, system
-from utils.errors import UsageError
+from utils import errors, files, signals, streams, system
+from utils.errors import DataError, UsageError
 
 BEYOND = 2**40  # Linux refuses the place that Windows accepts
 
@@ -215,3 +220,54 @@ def test_the_console_of_windows_stays(monkeypatch):
     assert sys.stdout is console
     assert console.errors == "backslashreplace"
     assert streams.failure() is None
+
+
+def test_a_file_that_stays_in_use_is_one_line_that_names_it(windows, tmp_path, monkeypatch, capsys):
+    def busy(source, target):
+        raise PermissionError(errno.EACCES, "Access is denied", str(source), 5, str(target))
+
+    monkeypatch.setattr(system, "PATIENCE", 0)
+    monkeypatch.setattr(os, "replace", busy)
+    (tmp_path / "pets.csv").write_text("old")
+    with pytest.raises(SystemExit) as ended:
+        errors.run(lambda: files.write_text(tmp_path / "pets.csv", "new"))
+    assert ended.value.code == 5
+    said = f"error: cannot use {tmp_path / 'pets.csv'}: another program has it open, or it may not be written\n"
+    assert capsys.readouterr().err == said
+    assert os.listdir(tmp_path) == ["pets.csv"]
+    assert (tmp_path / "pets.csv").read_text() == "old"
+
+
+@pytest.mark.parametrize("name, image", [("Model 3: new", "1.jpg"), ("Inc.", "1.jpg"), ("cat", "con.jpg")])
+def test_what_windows_refuses_is_no_class_folder_and_no_image(name, image, windows):
+    listing = Listing([name])
+    listing.add(f"a/{image}", "train", 1, "list")
+    with pytest.raises(DataError, match="is not a valid name of a file or folder"):
+        listing.targets()
+
+
+def anew(module) -> dict:
+    """Return the names of a module that is imported once more, on a system with other constants."""
+    return runpy.run_path(module.__file__)
+
+
+def test_ctrl_break_reaches_the_processes_of_a_recipe_and_they_heed_it(windows, monkeypatch):
+    for owner, name, value in (
+        (subprocess, "CREATE_NEW_PROCESS_GROUP", 512),
+        (signal, "CTRL_BREAK_EVENT", 1),
+        (signal, "SIGBREAK", 21),
+    ):
+        monkeypatch.setattr(owner, name, value, raising=False)
+    assert anew(signals)["ENDING"][-1] == 21
+    copy, sent = anew(scheduler), []
+    assert copy["_APART"] == {"creationflags": 512}
+    pool = copy["Pool"]([-1], print)
+    pool.working[0] = SimpleNamespace(process=SimpleNamespace(send_signal=sent.append))
+    pool._forward(signal.SIGINT)
+    assert sent == [1]
+
+
+def test_a_reader_that_has_gone_away_is_no_failure_on_windows(windows, monkeypatch):
+    assert errno.EINVAL in anew(streams)["_GONE"]
+    monkeypatch.setattr(system, "WINDOWS", False)
+    assert anew(streams)["_GONE"] == {errno.EPIPE}

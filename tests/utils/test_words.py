@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from utils.words import duration, seconds
+from utils.words import duration, printable, seconds
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,7 @@ def test_a_time_as_people_write_it(text, value):
 def test_anything_else_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="accepted is a time such as 10m, 1h30m or 45s"):
         seconds(text)
+
+
+def test_names_are_one_line_of_text():
+    assert printable("a\nb  \udce9 $x$ 鳥") == "a b ? $x$ 鳥"
