@@ -38,6 +38,7 @@ class ImageFolder:
         labels: int64 [N].
         left_out: how many files and folders were passed over, by a description of them.
         file: the list that names images and labels; None where the class folders do.
+        groups: the group of each image, which no split parts; None without.
     """
 
     root: Path
@@ -46,6 +47,7 @@ class ImageFolder:
     labels: np.ndarray = field(repr=False)
     left_out: Counter[str] = field(default_factory=Counter, repr=False)
     file: Path | None = None
+    groups: list[str] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -68,7 +70,8 @@ class ImageFolder:
     def select(self, positions: np.ndarray | list[int]) -> ImageFolder:
         """Return the images at `positions`, in their order, with the same classes."""
         paths = [self.paths[i] for i in positions]
-        return replace(self, paths=paths, labels=self.labels[positions], left_out=Counter())
+        groups = self.groups and [self.groups[i] for i in positions]
+        return replace(self, paths=paths, labels=self.labels[positions], left_out=Counter(), groups=groups)
 
 
 def scan(root: str | os.PathLike, flag: str = "", empty_classes: bool = False) -> ImageFolder:

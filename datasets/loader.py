@@ -59,6 +59,12 @@ class Dataset:
         return [self.store.images.paths[position] for position in self.positions]
 
     @property
+    def groups(self) -> list[str] | None:
+        """The group of each image, which no split parts; None without."""
+        groups = self.store.images.groups
+        return groups and [groups[position] for position in self.positions]
+
+    @property
     def classes_without_images(self) -> list[str]:
         """The classes of which the set has no image."""
         present = set(self.labels.tolist())

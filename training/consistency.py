@@ -26,6 +26,7 @@ def check(options: Options) -> None:
     """
     _check_files(options)
     _check_images(options)
+    _check_groups(options)
     needs = regularizers.create(options.regularizer, **options.method).requirements()
     _check_method(options, needs)
     _check_training(options, needs)
@@ -45,6 +46,16 @@ def _check_files(options: Options) -> None:
     for option in ("data_root", "path_column", "label_column"):
         if getattr(options, option) is not None and options.train_list is None and options.eval_list is None:
             raise UsageError(f"--{option} is of lists; accepted with --train_list or --eval_list")
+
+
+def _check_groups(options: Options) -> None:
+    given = [option for option in ("group_column", "group_pattern") if getattr(options, option) is not None]
+    if len(given) > 1:
+        raise UsageError("--group_column and --group_pattern: give one of them")
+    if options.group_column is not None and options.train_list is None:
+        raise UsageError("--group_column is of lists; accepted with --train_list")
+    if given and (options.val_split, options.fold, options.folds) == (None, None, None):
+        raise UsageError(f"--{given[0]} is of images that are held out: accepted with --val_split, --fold and --folds")
 
 
 def _check_images(options: Options) -> None:
