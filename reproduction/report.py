@@ -1,10 +1,10 @@
-"""The report of a recipe: results.csv, table.md and table.png."""
+"""The report of a recipe: results.csv, table.md and table.png, of its trials trials.csv."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from reproduction import dotplot, tables
+from reproduction import choice, dotplot, tables
 from reproduction.recipes import Recipe
 from reproduction.runs import Run, finished
 from utils.files import write_text
@@ -13,10 +13,20 @@ PICTURE = "table.png"
 
 
 def write(recipe: Recipe, out: Path) -> str:
-    """Write the three files from the finished runs below `out`; return the table as Markdown."""
+    """Write the files from the finished runs below `out`; return the table as Markdown.
+
+    A recipe with `choose` has a file more, `trials.csv`, and its trials and what they chose are in the table.
+    """
+    tried = []
+    if recipe.choose:
+        recipe = choice.decide(recipe, out)
+        tried = choice.section(recipe, out)
+        trials = choice.trials(recipe)
+        ended = [run for run in finished(trials, out) if run.seed in trials.seeds]
+        write_text(out / "trials.csv", tables.results(trials, ended))
     runs = finished(recipe, out)
     cells = tables.collect(recipe, runs)
-    table = tables.markdown(recipe, cells, runs, PICTURE)
+    table = tables.markdown(recipe, cells, runs, PICTURE, tried)
     write_text(out / "results.csv", tables.results(recipe, runs))
     write_text(out / "table.md", table)
     dotplot.draw(out / PICTURE, recipe, cells)
