@@ -34,6 +34,7 @@ class DataOptions(Protocol):
     label_column: str | None
     group_column: str | None
     group_pattern: str | None
+    weight_column: str | None
     val_split: float | None
     fold: str | None
     seed: int
@@ -65,8 +66,8 @@ def labelled(options: Any, split: str, class_names: list[str] | None = None) -> 
     if file is None:
         return scan(getattr(options, f"{split}_dir"), f"--{split}_dir", empty_classes=split != "train")
     columns = options.path_column, options.label_column
-    group_column = options.group_column if split == "train" else None
-    return read_list(file, f"--{split}_list", options.data_root, *columns, class_names, group_column)
+    more = (options.group_column, options.weight_column) if split == "train" else ()
+    return read_list(file, f"--{split}_list", options.data_root, *columns, class_names, *more)
 
 
 def choose(folder: ImageFolder, options: DataOptions) -> tuple[np.ndarray, list[str]]:

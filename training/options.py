@@ -72,6 +72,8 @@ class Options:
     group_column: str | None = _data(None, str, "column of train_list: images of a group are held out together", "NAME")
     group_pattern: str | None = _data(None, pattern, "likewise: what the first parentheses find in a path is its group",
                                       "REGEX")
+    weight_column: str | None = _data(None, str, "column of train_list: what the loss of an image is multiplied by",
+                                      "NAME")
     on_bad_image: str = _data("error", ("error", "skip"), "skip: leave unreadable training images out",
                              affects=False)
     check_data: bool = _data(False, SWITCH, "read every image first and list what is wrong", affects=False)
