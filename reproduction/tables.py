@@ -10,11 +10,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from evaluation.intervals import interval
 from reproduction import paired
 from reproduction.grid import label
 from reproduction.recipes import Cell, Recipe
 from reproduction.runs import Run
-from training.folds import interval
 
 Cells = dict[tuple[Cell, str], "Measured"]  # by cell and name of the measure
 COLUMNS = ("last_acc", "best_acc", "best_step", "samples_sha256", "run")

@@ -11,10 +11,10 @@ import finetune
 from datasets import splits
 from datasets.groups import parts
 from datasets.subsets import folds
+from evaluation.intervals import interval
 from tests.pictures import write_folder
 from tests.scripts import tiny
 from training import probe
-from training.folds import interval
 from training.parsing import parse
 from utils.errors import DataError, UsageError
 
