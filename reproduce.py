@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from utils import startup
@@ -21,7 +21,9 @@ if __name__ == "__main__":
 
 import paddle
 
-from reproduction import budget, needs, recipes, report
+from reproduction import budget, choice, needs, recipes, report
+from reproduction.choice import Asked
+from reproduction.listing import list_all
 from reproduction.progress import Progress, count
 from reproduction.recipes import Recipe
 from reproduction.runs import Run, finished
@@ -54,19 +56,18 @@ def main(argv: list[str] | None = None) -> int:
     out = Path(relative(options.out or Path("reproduced", recipe.path.stem)))
     seeds = numbers(options.seeds.split(","), "--seeds") if options.seeds else recipe.seeds
     cells = recipe.cells(chosen(recipe, options.only))
-    # relative below the working directory: a run resumes only with equal options
-    runs = [Run(recipe, cell, seed, relative(options.data_root), out) for cell in cells for seed in seeds]
     if options.report:
         print(report.write(recipe, out))
         return 0
-    needs.check(recipe, runs)
+    # relative below the working directory: a run resumes only with equal options
+    asked = Asked(recipe, cells, seeds, relative(options.data_root), out)
+    needs.check(recipe, [*asked.trials(), *asked.possible_tests()])
     gpus = devices(options.gpus)
     if options.dry_run:
-        show(recipe, runs, gpus[0])
+        list_all(asked, gpus[0])
         return 0
     with alone(out):
-        possible = provide(recipe, runs, gpus)
-        failures = make(possible, gpus, options.drop_checkpoints)
+        failures = make_all(asked, gpus, options.drop_checkpoints)
         print(report.write(recipe, out))
     for title, reason in failures.items():
         print(f"FAILED {title}: {reason}")
@@ -153,16 +154,36 @@ def provide(recipe: Recipe, runs: list[Run], gpus: list[int]) -> list[Run]:
     return possible
 
 
-def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
+def make_all(asked: Asked, gpus: list[int], drop: bool) -> dict[str, str]:
+    """Make the trials, if there are any, then the runs with what they chose; return the failures by title.
+
+    Raises:
+        DataError, WeightsError: no run can be made.
+        UsageError, Interrupted: as `make`.
+    """
+    possible = provide(asked.recipe, [*asked.trials(), *asked.possible_tests(first=True)], gpus)
+    trials = [run for run in possible if run.recipe.folder == choice.FOLDER]
+    failures = make(asked.recipe, trials, gpus, drop)
+    testable = {run.cell for run in possible if run.recipe.folder != choice.FOLDER}
+    asked = replace(asked, cells=[cell for cell in asked.cells if cell in testable])
+    if asked.recipe.choose:
+        failures.update(choice.undecided(asked.recipe, asked.cells, asked.out))
+    return {**failures, **make(asked.recipe, asked.tests(), gpus, drop)}
+
+
+def make(recipe: Recipe, runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
     """Make the runs that are not finished; return the reasons of the failed ones by title.
 
     Raises:
         UsageError: finished ones were trained on other folders.
         Interrupted: after a signal.
     """
-    left = [run for run in runs if run.state() != "finished"]
-    for run in runs:
-        if run not in left:
+    if not runs:
+        return {}
+    states = [run.state() for run in runs]
+    left = [run for run, state in zip(runs, states) if state not in ("finished", "diverged")]
+    for run, state in zip(runs, states):
+        if state == "finished":
             needs.same_images(run)
     print(f"{runs[0].recipe.title}: {count(len(runs))}, {len(runs) - len(left)} finished", flush=True)
     if not left:
@@ -173,6 +194,9 @@ def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
 
     def ended(job: Job, took: float, reason: str | None) -> None:
         run = by_name[job.name]
+        if reason is not None and choice.is_result(run, reason):
+            progress.ended(job.name, run.title, took, f"diverged: {reason}", False, len(pool.working))
+            return
         result = reason or report.values(run)
         progress.ended(job.name, run.title, took, result, reason is not None, len(pool.working))
         if drop and reason is None:
@@ -185,7 +209,7 @@ def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
     try:
         pool.run([job(run) for run in left])
     except errors.Interrupted:
-        report.write(runs[0].recipe, runs[0].out)
+        report.write(recipe, runs[0].out)
         raise
     finally:
         progress.bar.close()
@@ -195,7 +219,7 @@ def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
 def job(run: Run) -> Job:
     """Return the commands of a run as a job."""
     commands = [([*project.command(script), *words], product) for (script, *words), product in run.commands()]
-    return Job(run.name, commands, stderr=run.save / "stderr.txt", locked=run.file(".txt"))
+    return Job(run.name, commands, stderr=run.save / "stderr.txt", locked=run.files(".txt"))
 
 
 def room(out: Path, megabytes: float) -> None:
@@ -203,23 +227,6 @@ def room(out: Path, megabytes: float) -> None:
     free = shutil.disk_usage(out).free / 1e6
     if megabytes > free:
         errors.warn(f"the checkpoints take {megabytes / 1e3:.0f} GB, {free / 1e3:.0f} are free; see --drop_checkpoints")
-
-
-def show(recipe: Recipe, runs: list[Run], gpu: int) -> None:
-    """Print every cell and the commands of its runs on device `gpu`."""
-    states = [run.state() for run in runs]
-    cells = list(dict.fromkeys(run.cell for run in runs))
-    prefix = f"OMP_NUM_THREADS={recipe.threads} " if recipe.threads else ""
-    for cell in cells:
-        for measure in recipe.measures:
-            print(f"cell {' '.join(cell)} {measure}")
-        for run, state in zip(runs, states):
-            if run.cell == cell:
-                print(f"  seed {run.seed}, {state}")
-                for (script, *words), _ in run.commands():
-                    print(f"    {prefix}{project.typed(script)} {shlex.join(words)} --gpu {gpu}")
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "interrupted", "new"))
-    print(f"{len(cells) * len(recipe.measures)} cells, {count(len(runs))}: {counts}")
 
 
 if __name__ == "__main__":

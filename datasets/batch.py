@@ -39,19 +39,27 @@ class Batch:
         targets: a distribution over the classes for each image, float32 [B, K].
         index: the position of each image in the training set, int64 [B].
         mix: how `images` and `targets` were mixed, None when they are clean.
+        weights: what the loss of each image is multiplied by, float32 [B], of the clean images; None for 1.
     """
 
     images: paddle.Tensor
     targets: paddle.Tensor
     index: paddle.Tensor
     mix: Mix | None = None
+    weights: paddle.Tensor | None = None
 
     def micro_batches(self, count: int) -> Iterator[Batch]:
-        """Yield `count` micro-batches of equal size, which divides the batch's; their `mix` is the whole batch's."""
+        """Yield `count` micro-batches of equal size, which divides the batch's; their `mix` is the whole batch's.
+
+        Their `weights` are mixed: a mixed image counts by the shares of the two.
+        """
+        weights = self.weights if self.weights is None or self.mix is None else self.mix.blend(self.weights)
+        whole = self if weights is self.weights else replace(self, weights=weights)
         if count == 1:
-            yield self
+            yield whole
             return
         size = self.index.shape[0] // count
         for start in range(0, count * size, size):
             rows = slice(start, start + size)
-            yield replace(self, images=self.images[rows], targets=self.targets[rows], index=self.index[rows])
+            parts = {name: getattr(whole, name)[rows] for name in ("images", "targets", "index")}
+            yield replace(whole, **parts, weights=None if weights is None else weights[rows])

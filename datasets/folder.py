@@ -39,6 +39,8 @@ class ImageFolder:
         labels: int64 [N].
         left_out: how many files and folders were passed over, by a description of them.
         file: the list that names images and labels; None where the class folders do.
+        groups: the group of each image, which no split parts; None without.
+        weights: what the loss of each image is multiplied by in training, float32 [N]; None for 1.
     """
 
     root: Path
@@ -47,6 +49,8 @@ class ImageFolder:
     labels: np.ndarray = field(repr=False)
     left_out: Counter[str] = field(default_factory=Counter, repr=False)
     file: Path | None = None
+    groups: list[str] | None = field(default=None, repr=False)
+    weights: np.ndarray | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -62,14 +66,18 @@ class ImageFolder:
         return "list" if self.file else "dir"
 
     def key(self, position: int) -> str:
-        """Return what tells an image and its label from others: its path, and its class where a list has that."""
+        """Return what tells an image from others: its path, and its class and weight where a list has them."""
         path = self.paths[position]
-        return f"{path}\0{self.class_names[self.labels[position]]}" if self.file else path
+        weight = "" if self.weights is None else f"\0{self.weights[position]!r}"
+        return f"{path}\0{self.class_names[self.labels[position]]}{weight}" if self.file else path
 
     def select(self, positions: np.ndarray | list[int]) -> ImageFolder:
         """Return the images at `positions`, in their order, with the same classes."""
         paths = [self.paths[i] for i in positions]
-        return replace(self, paths=paths, labels=self.labels[positions], left_out=Counter())
+        groups = self.groups and [self.groups[i] for i in positions]
+        weights = None if self.weights is None else self.weights[positions]
+        labels = self.labels[positions]
+        return replace(self, paths=paths, labels=labels, left_out=Counter(), groups=groups, weights=weights)
 
 
 def scan(root: str | os.PathLike, flag: str = "", empty_classes: bool = False) -> ImageFolder:

@@ -20,7 +20,9 @@ LARGEST = 1 << 28  # bytes, some millions of lines
 TABLES = (".csv", ".tsv")  # endings of files that have a header
 PATH, LABEL = "path", "label"  # the columns of a table
 
-Row = tuple[int, str, str]  # line, path, label
+LARGEST_WEIGHT = 1e6
+
+Row = tuple[int, list[str]]  # line; path, label and, where they are asked for, group and weight
 
 
 def read_list(
@@ -30,6 +32,8 @@ def read_list(
     path_column: str | None = None,
     label_column: str | None = None,
     class_names: list[str] | None = None,
+    group_column: str | None = None,
+    weight_column: str | None = None,
 ) -> ImageFolder:
     """Return the images that a list in UTF-8 names.
 
@@ -44,6 +48,8 @@ def read_list(
         label_column: likewise of the labels, `LABEL` by default.
         class_names: the labels that are accepted, in order of class; by default those of the list, sorted by name, or
             by value where all are whole numbers.
+        group_column: likewise of the groups; by default there are none.
+        weight_column: likewise of the weights of the images, numbers from 0; by default there are none.
 
     Raises:
         DataError: naming the list and, where there is one, the line.
@@ -54,26 +60,42 @@ def read_list(
     if not root.is_dir():
         raise DataError(f"{culprit}: its paths are relative to {root}, which is not a folder; see --data_root")
     accepted = None if class_names is None else {*class_names}
-    places: dict[str, tuple[str, int]] = {}
-    for line, name, label in _rows(_text(path, culprit), path, culprit, path_column, label_column):
+    places: dict[str, tuple[str, int, list[str]]] = {}
+    more = [column for column in (group_column, weight_column) if column is not None]
+    for line, (name, label, *cells) in _rows(_text(path, culprit), path, culprit, path_column, label_column, more):
         where = f"{culprit}, line {line}"
         if not label.isprintable() or not label:
             raise DataError(f"{where}: the label is {shortened(label)!r}; accepted are the names of classes")
+        if "" in cells:
+            raise DataError(f"{where}: the column {more[cells.index('')]} is empty")
+        if weight_column is not None:
+            _weight(cells[-1], where, weight_column)
         if accepted is not None and label not in accepted:
             raise DataError(f"{where}: unknown class {shortened(label)}; accepted are {names(class_names)}")
         inner = _inside(root, name, where)
         if inner in places:
-            other, before = places[inner]
+            other, before, _ = places[inner]
             labels = "" if other == label else f" as {other}, now as {label}"
             raise DataError(f"{where}: {inner} is in line {before} already{labels}")
-        places[inner] = label, line
+        places[inner] = label, line, cells
     if not places:
         raise DataError(f"{culprit}: no image in it; expected is a line for each image")
-    known = class_names or _ordered({label for label, _ in places.values()})
+    known = class_names or _ordered({label for label, *_ in places.values()})
     number = {name: i for i, name in enumerate(known)}
     paths = sorted(places, key=lambda inner: (number[places[inner][0]], inner))
     labels = np.asarray([number[places[inner][0]] for inner in paths], dtype="int64")
-    return ImageFolder(root, list(known), paths, labels, file=path)
+    groups = None if group_column is None else [places[inner][2][0] for inner in paths]
+    weights = None if weight_column is None else np.array([places[inner][2][-1] for inner in paths], dtype="float32")
+    return ImageFolder(root, list(known), paths, labels, file=path, groups=groups, weights=weights)
+
+
+def _weight(cell: str, where: str, column: str) -> None:
+    try:
+        accepted = 0 <= float(cell) < LARGEST_WEIGHT
+    except ValueError:
+        accepted = False
+    if not accepted:
+        raise DataError(f"{where}: {column} is {shortened(cell)!r}; accepted is a number from 0 to {LARGEST_WEIGHT:g}")
 
 
 def _text(path: Path, culprit: str) -> str:
@@ -97,7 +119,9 @@ def _text(path: Path, culprit: str) -> str:
     return text
 
 
-def _rows(text: str, path: Path, culprit: str, path_column: str | None, label_column: str | None) -> Iterator[Row]:
+def _rows(
+    text: str, path: Path, culprit: str, path_column: str | None, label_column: str | None, more: list[str]
+) -> Iterator[Row]:
     """Return the rows of a list that are not blank, as a table where it is one."""
     lines = re.split("\r\n|\r|\n", text)
     first = next((line for line in lines if line.strip()), "")
@@ -106,15 +130,17 @@ def _rows(text: str, path: Path, culprit: str, path_column: str | None, label_co
         raise DataError(
             f"{culprit}: the column {PATH if path_column is None else path_column} is that of the labels too"
         )
+    columns += tuple(more)
     headers = {delimiter: _cells(first, delimiter) for delimiter in ",\t;"}
     for delimiter, header in headers.items():
         if {*columns} <= {*header}:
             return _table(text, delimiter, columns, culprit)
-    if path_column or label_column or path.suffix.lower() in TABLES:
+    if path_column or label_column or more or path.suffix.lower() in TABLES:
         header = max(headers.values(), key=len)
         absent = next((column for column in columns if column not in header), columns[0])
         there = names(shortened(cell) for cell in header)
-        raise DataError(f"{culprit}, line 1: no column {absent}; there are {there}; see --path_column, --label_column")
+        hint = "" if absent in more else "; see --path_column, --label_column"
+        raise DataError(f"{culprit}, line 1: no column {absent}; there are {there}{hint}")
     return _pairs(lines, culprit)
 
 
@@ -122,7 +148,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
 
 
-def _table(text: str, delimiter: str, columns: tuple[str, str], culprit: str) -> Iterator[Row]:
+def _table(text: str, delimiter: str, columns: tuple[str, ...], culprit: str) -> Iterator[Row]:
     reader, header, line = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), [], 1
     try:
         for row in reader:
@@ -137,7 +163,7 @@ def _table(text: str, delimiter: str, columns: tuple[str, str], culprit: str) ->
             elif len(cells) != len(header):
                 raise DataError(f"{culprit}, line {line}: {len(cells)} fields, the header has {len(header)}")
             else:
-                yield line, *(cells[header.index(column)] for column in columns)
+                yield line, [cells[header.index(column)] for column in columns]
             line = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{culprit}, line {line}: {error}") from None
@@ -150,7 +176,7 @@ def _pairs(lines: list[str], culprit: str) -> Iterator[Row]:
             if len(cells) != 2:
                 expected = f"expected is a path, a blank and a label, or a table with the columns {PATH} and {LABEL}"
                 raise DataError(f"{culprit}, line {number}: {shortened(line.strip())!r}: {expected}")
-            yield number, cells[0], cells[1]
+            yield number, cells
 
 
 def _inside(root: Path, name: str, where: str) -> str:

@@ -59,6 +59,18 @@ class Dataset:
         return [self.store.images.paths[position] for position in self.positions]
 
     @property
+    def groups(self) -> list[str] | None:
+        """The group of each image, which no split parts; None without."""
+        groups = self.store.images.groups
+        return groups and [groups[position] for position in self.positions]
+
+    @functools.cached_property
+    def weights(self) -> np.ndarray | None:
+        """What the loss of each image is multiplied by, float32 [N]; None for 1."""
+        weights = self.store.images.weights
+        return None if weights is None else weights[self.positions]
+
+    @property
     def classes_without_images(self) -> list[str]:
         """The classes of which the set has no image."""
         present = set(self.labels.tolist())
@@ -101,7 +113,9 @@ def training_batches(
     """
     for crops, index in ahead(_augmented(images, batch_size, seed, start, shard, augmentations, balanced)):
         targets = F.one_hot(paddle.to_tensor(images.labels[index]), len(images.class_names))
-        yield Batch(images=normalise(crops, images.store.preprocess), targets=targets, index=paddle.to_tensor(index))
+        weights = None if images.weights is None else paddle.to_tensor(images.weights[index])
+        pixels = normalise(crops, images.store.preprocess)
+        yield Batch(images=pixels, targets=targets, index=paddle.to_tensor(index), weights=weights)
 
 
 def _augmented(

@@ -11,6 +11,7 @@ import numpy as np
 
 from datasets.cache import CachedImages, StreamedImages
 from datasets.folder import ImageFolder, remarks, same_classes, scan
+from datasets.groups import by_pattern, parts
 from datasets.lists import read_list
 from datasets.loader import Dataset
 from datasets.preprocess import Preprocess
@@ -31,6 +32,9 @@ class DataOptions(Protocol):
     data_root: str | None
     path_column: str | None
     label_column: str | None
+    group_column: str | None
+    group_pattern: str | None
+    weight_column: str | None
     val_split: float | None
     fold: str | None
     seed: int
@@ -62,7 +66,8 @@ def labelled(options: Any, split: str, class_names: list[str] | None = None) -> 
     if file is None:
         return scan(getattr(options, f"{split}_dir"), f"--{split}_dir", empty_classes=split != "train")
     columns = options.path_column, options.label_column
-    return read_list(file, f"--{split}_list", options.data_root, *columns, class_names)
+    more = (options.group_column, options.weight_column) if split == "train" else ()
+    return read_list(file, f"--{split}_list", options.data_root, *columns, class_names, *more)
 
 
 def choose(folder: ImageFolder, options: DataOptions) -> tuple[np.ndarray, list[str]]:
@@ -94,6 +99,8 @@ def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) 
     chosen, class_names = choose(folder, options)
     if len(class_names) == 1:
         raise UsageError(f"--sample_classes {options.sample_classes}: a single class; accepted are two or more")
+    if options.group_pattern is not None:
+        folder = by_pattern(folder, options.group_pattern)
     preprocess = Preprocess(
         image_size=options.image_size,
         resize_size=options.resize_size,
@@ -105,15 +112,10 @@ def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) 
     )
     store = store_of(folder, preprocess, options.cache, options.cache_dir)
     train = Dataset.of(store, class_names, chosen)
-    if options.val_split is not None:
-        stays, held = hold_out(train.labels, options.val_split, options.seed, class_names)
-        return Dataset.of(store, class_names, chosen[stays]), Dataset.of(store, class_names, chosen[held])
-    if options.fold is not None:
-        number, count = map(int, options.fold.split("/"))
-        fold = _folds(train, count, options.seed)
-        return Dataset.of(store, class_names, chosen[fold != number - 1]), (
-            Dataset.of(store, class_names, chosen[fold == number - 1]) if number else train
-        )
+    held = _held_out(train, options)
+    if held is not None:
+        stays = Dataset.of(store, class_names, chosen[~held])
+        return stays, Dataset.of(store, class_names, chosen[held]) if held.any() else train
     other = labelled(options, "eval", folder.class_names)
     same_classes(other, folder.class_names, "--eval_dir", f"--train_{folder.kind} {folder.origin}")
     evaluation = Dataset.of(store_of(other, preprocess, options.cache, options.cache_dir), class_names)
@@ -122,7 +124,23 @@ def scan_folders(options: DataOptions, trained_with: PretrainedWith = IMAGENET) 
     return train, evaluation
 
 
+def _held_out(train: Dataset, options: DataOptions) -> np.ndarray | None:
+    """Return which images are scored and not trained on, bool [N], none for a fold 0/K; None: those of `eval_dir`."""
+    if options.fold is not None:
+        number, count = map(int, options.fold.split("/"))
+        return _folds(train, count, options.seed) == number - 1
+    if options.val_split is None:
+        return None
+    if train.groups is None:
+        _, held = hold_out(train.labels, options.val_split, options.seed, train.class_names)
+        return np.isin(np.arange(len(train)), held)
+    shares, culprit = (1 - options.val_split, options.val_split), f"--val_split {options.val_split}"
+    return parts(train.labels, train.groups, shares, options.seed, culprit, train.class_names) == 1
+
+
 def _folds(train: Dataset, count: int, seed: int) -> np.ndarray:
+    if train.groups is not None:
+        return _grouped_folds(train, count, seed)
     single = np.flatnonzero(np.bincount(train.labels) == 1)
     if len(single):
         culprits = names([train.class_names[label] for label in single], 100)
@@ -130,6 +148,13 @@ def _folds(train: Dataset, count: int, seed: int) -> np.ndarray:
     if count > len(train):
         raise UsageError(f"--folds {count}: accepted with {len(train)} images is up to {len(train)}")
     return folds(train.labels, count, seed)
+
+
+def _grouped_folds(train: Dataset, count: int, seed: int) -> np.ndarray:
+    groups = len({*train.groups})
+    if count > groups:
+        raise UsageError(f"--folds {count}: accepted with {groups} groups is up to {groups}")
+    return parts(train.labels, train.groups, [1 / count] * count, seed, f"--folds {count}", train.class_names)
 
 
 def _refuse_one_class(folder: ImageFolder) -> None:
@@ -145,6 +170,9 @@ def unusual(train: Dataset, evaluation: Dataset) -> list[str]:
     """Return a line for everything that looks like a mistake in the folders but may be meant."""
     scanned = {images.store.images.origin: images.store.images for images in (train, evaluation)}
     lines = [line for folder in scanned.values() for line in remarks(folder)]
+    groups = train.store.images.groups
+    if groups is not None and len({*groups}) == len(groups):
+        lines.append(f"{train.store.images.origin}: every image is a group of its own: nothing is kept together")
     counts = np.bincount(train.labels, minlength=len(train.class_names))
     small = [name for name, count in zip(train.class_names, counts) if count <= FEW]
     if small:

@@ -71,13 +71,13 @@ def estimate(runs: list[Run], finished: list[Run], gpu: int) -> tuple[dict[str, 
     """
     known = defaultdict(list)
     for run in finished:
-        summary = run.summary()
-        known[_kind(summary["options"])].append(summary["seconds"])
+        known[_kind(run, run.summary()["options"])].append(run.seconds())
     seconds, timed, megabytes = {}, {}, 0.0
     for run in runs:
         options = run.parsed()
-        if _kind(vars(options)) in known:
-            seconds[run.name] = statistics.fmean(known[_kind(vars(options))])
+        kind, trained = _kind(run, vars(options)), len(run.files(".json"))
+        if kind in known:
+            seconds[run.name] = statistics.fmean(known[kind])
             continue
         network = tuple(getattr(options, name) for name in NETWORK)
         if network not in timed:
@@ -85,15 +85,15 @@ def estimate(runs: list[Run], finished: list[Run], gpu: int) -> tuple[dict[str, 
         times = timed[network]
         if times is not None:
             images = round(_count(run.folder("val")) * (options.val_split or 1))
-            seconds[run.name] = times.run(options, images, len(run.recipe.scores))
-            megabytes += times.megabytes
+            seconds[run.name] = trained * times.run(options, images / max(1, run.folds), len(run.recipe.scores))
+            megabytes += trained * times.megabytes
     basis = [f"{len(finished)} finished runs"] if known else []
     basis += ["a few timed updates of plain fine-tuning; a method with a second network takes longer"] if timed else []
     return seconds, megabytes, " and ".join(basis)
 
 
-def _kind(options: dict) -> tuple:
-    return tuple(options[name] for name in (*NETWORK, "max_iters", "eval_frequency"))
+def _kind(run: Run, options: dict) -> tuple:
+    return run.folds, *(options[name] for name in (*NETWORK, "max_iters", "eval_frequency"))
 
 
 @cache

@@ -23,7 +23,7 @@ def check(recipe: Recipe, runs: list[Run]) -> None:
     Raises:
         UsageError: naming the recipe and the cell.
     """
-    for run in {run.cell: run for run in runs}.values():
+    for run in {(run.cell, run.recipe.chosen.get(run.cell)): run for run in runs}.values():
         try:
             run.parsed()
         except WeightsError:

@@ -21,6 +21,8 @@ from training.table import read_rows
 from utils.files import write_text
 from utils.project import typed
 
+WORDS = ("method", "chosen")  # columns of text
+
 Summaries = list[tuple[Run, dict[str, Any]]]
 
 
@@ -46,7 +48,7 @@ def _scores(recipe: Recipe, cells: Cells) -> str:
     for dataset, protocol, name in columns(recipe):
         title = ", ".join(titles(recipe, dataset, protocol, name))
         head, lines = rows(recipe, cells, dataset, protocol, name)
-        entries = [[Entry(escaped(line[0])), *(_entry(text) for text in line[1:])] for line in lines]
+        entries = [[_entry(text, what) for what, text in zip(head, line)] for line in lines]
         drawn = [
             Dot(recipe.methods[method]["title"], row.mean, row.deviation, _number(row.published[0]))
             for method in recipe.methods
@@ -63,8 +65,10 @@ def _scores(recipe: Recipe, cells: Cells) -> str:
     return "\n".join(parts)
 
 
-def _entry(text: str) -> Entry:
-    """Return a text that begins with a number as a cell, sorted by it; another one as a cell without a number."""
+def _entry(text: str, head: str) -> Entry:
+    """Return a text of the column `head` as a cell, sorted by the number that it begins with in a column of numbers."""
+    if head in WORDS:
+        return Entry(escaped(text))
     value = _number(text.split(" ")[0])
     return Entry(escaped(text), math.nan if value is None else value)
 
@@ -84,7 +88,7 @@ def _runs(recipe: Recipe, summaries: Summaries) -> str:
             row.append(number(value, f"{{:.{digits(recipe, name)}f}}"))
             if _metric(recipe, name) in SHARES:
                 row.append(_interval(run, name, value, summary))
-        row.append(number(summary.get("seconds"), "{:.0f}"))
+        row.append(number(run.seconds(), "{:.0f}"))
         entries.append(row)
     heads = ["run"]
     for name, measure in recipe.measures.items():
@@ -105,6 +109,8 @@ def _interval(run: Run, name: str, value: float, summary: dict[str, Any]) -> Ent
     origin = run.recipe.measures[name]["from"].split(".")[0]
     if origin in run.recipe.scores:
         count = json.loads(run.scoring()[origin][1].read_text(encoding="utf-8"))[0].get("count")
+    elif origin == "folds":
+        count = run.pooled()["count"]
     else:
         count = summary.get("scored_on", {}).get("images")
     if not count or not math.isfinite(value):
@@ -114,23 +120,33 @@ def _interval(run: Run, name: str, value: float, summary: dict[str, Any]) -> Ent
 
 
 def _curves(recipe: Recipe, runs: list[Run]) -> str:
-    """Return a small chart for each cell, a line for each seed; those of a data set and protocol share the scale."""
+    """Return a small chart for each cell, a line for each seed or fold; of a data set and protocol with one scale."""
     parts = []
     for dataset in recipe.datasets:
         for protocol in recipe.protocols:
             drawn = {method: [] for method in recipe.methods}
             for run in runs:
                 if run.cell[:2] == (dataset, protocol):
-                    found = points(read_rows(run.file(".csv")), "val_acc")
-                    drawn[run.cell.method].append(Line(f"seed {run.seed}", found, len(drawn[run.cell.method])))
+                    drawn[run.cell.method] += _lines(run, len(drawn[run.cell.method]))
             drawn = {method: each for method, each in drawn.items() if any(len(line.points) > 1 for line in each)}
             if drawn:
                 axes = [recipe.datasets[dataset]["title"], recipe.protocols[protocol]["title"]]
                 parts.append(f'<h3>{escaped(", ".join(axes))}</h3>\n<div class="small">{_cells(recipe, drawn)}</div>')
-    note = (
-        '<p class="quiet">Top-1 accuracy in % at each evaluation of a run, against its step; a line for each seed.</p>'
+    what = "fold and seed" if any(run.folds for run in runs) else "seed"
+    note = f"Top-1 accuracy in % at each evaluation of a run, against its step; a line for each {what}."
+    return (
+        "\n".join([f'<p class="quiet">{note}</p>', *parts]) if parts else "<p>No run was evaluated more than once.</p>"
     )
-    return "\n".join([note, *parts]) if parts else "<p>No run was evaluated more than once.</p>"
+
+
+def _lines(run: Run, colour: int) -> list[Line]:
+    """Return the line of a run, or one for each of its folds: the run of all images is scored on those it has seen."""
+    tables = run.files(".csv")[:-1] if run.folds else [run.file(".csv")]
+    titles = [f"seed {run.seed}, fold {number}" for number in range(1, run.folds + 1)] or [f"seed {run.seed}"]
+    return [
+        Line(title, points(read_rows(table), "val_acc"), colour + place)
+        for place, (title, table) in enumerate(zip(titles, tables))
+    ]
 
 
 def _cells(recipe: Recipe, drawn: dict[str, list[Line]]) -> str:

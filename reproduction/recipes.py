@@ -2,23 +2,25 @@
 
 A recipe is a YAML file. Its values stay text, so `1e-4` stays `1e-4`; an option without a value is a flag without one.
 The options of a cell are merged in this order, later ones win: the recipe's, the data set's, the protocol's, the
-method's, the method's for the data set.
+method's, the method's for the data set, those that were chosen for it.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import itertools
 import json
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.interpolation import TITLES, Loss
 from evaluation.metrics import METRICS
-from reproduction.values import boolean, entries, mapping, numbers, options, shown, text
+from reproduction import grid
+from reproduction.grid import Choose
+from reproduction.published import read_published
+from reproduction.values import FOLDS, HELD_OUT, boolean, entries, mapping, numbers, options, text
 from utils import yamlfile
 from utils.commandline import shortened
 from utils.errors import UsageError
@@ -30,11 +32,11 @@ _ENTRY = ("title", "published", "options")
 _KEYS = {
     "datasets": (*_ENTRY, "folder", "embedded", "fetch"),
     "protocols": _ENTRY,
-    "methods": (*_ENTRY, "per_dataset"),
+    "methods": (*_ENTRY, "per_dataset", "trials"),
     "scores": ("images", "il"),
     "measures": ("from", "title", "digits", "published"),
 }
-_TOP = ("title", "note", "seeds", "threads", "options", *_KEYS, "published", "ranked")
+_TOP = ("title", "note", "seeds", "threads", "options", *_KEYS, "published", "ranked", "choose")
 
 
 class Cell(NamedTuple):
@@ -61,6 +63,9 @@ class Recipe:
         measures: the reported numbers and their origin, by name.
         published: the published number and its deviation as text, by cell and measure.
         ranked: whether the methods are listed best first, with their cost and the run to keep.
+        choose: how the options of each method are chosen before its runs; None where nothing is.
+        chosen: which trial was the best, by cell; a cell that is absent has no run yet.
+        folder: of the runs, below that of the results.
     """
 
     path: Path
@@ -76,6 +81,9 @@ class Recipe:
     measures: dict[str, dict]
     published: dict[tuple[Cell, str], tuple[str, str]]
     ranked: bool
+    choose: Choose | None = None
+    chosen: dict[Cell, int] = field(default_factory=dict)
+    folder: str = "runs"
 
     @property
     def axes(self) -> dict[str, dict[str, dict]]:
@@ -92,7 +100,12 @@ class Recipe:
         """Return the options of a cell, flag to value."""
         dataset, protocol, method = (axis[key] for axis, key in zip(self.axes.values(), cell))
         override = method["per_dataset"].get(cell.dataset, {})
-        return {**self.options, **dataset["options"], **protocol["options"], **method["options"], **override}
+        chosen = self.choose.grid[cell.method][self.chosen[cell]] if cell in self.chosen else {}
+        return {**self.options, **dataset["options"], **protocol["options"], **method["options"], **override, **chosen}
+
+    def open(self, cell: Cell) -> bool:
+        """Whether the options of a cell are still to be chosen."""
+        return self.choose is not None and cell not in self.chosen
 
     def sampling(self, cell: Cell) -> dict[str, str]:
         """Return the options that select the training images of a cell, without those of its method."""
@@ -133,11 +146,12 @@ def load(path: str | Path) -> Recipe:
         options=options(content.get("options"), f"{path}: options"),
         published={},
         ranked=boolean(content.get("ranked", "false"), f"{path}: ranked"),
+        choose=grid.read(content, sections["methods"], sections["protocols"], path),
         **sections,
     )
     _check(recipe)
     if "published" in content:
-        recipe.published.update(_read_published(recipe, content["published"]))
+        recipe.published.update(read_published(recipe, content["published"]))
     return recipe
 
 
@@ -157,15 +171,13 @@ def _check(recipe: Recipe) -> None:
         if entry.get("images") not in ("train", "test"):
             raise UsageError(f"{recipe.path}: scores: {key}: images: accepted are train and test")
         boolean(entry.get("il", "true"), f"{recipe.path}: scores: {key}: il")
-    splits = ["val_split" in recipe.settings(cell) for cell in recipe.cells()]
-    if any(splits) and any(entry["images"] == "train" for entry in recipe.scores.values()):
-        raise UsageError(
-            f"{recipe.path}: val_split: not with a score on the train images, which include the held-out ones"
-        )
-    if recipe.ranked and not (all(splits) and {entry["from"] for entry in recipe.measures.values()} == {"last.acc"}):
-        raise UsageError(
-            f"{recipe.path}: ranked: only by last.acc and with val_split: methods must not be chosen on test images"
-        )
+    _check_measures(recipe)
+    _check_held_out(recipe)
+    if recipe.choose:
+        _check_choose(recipe, recipe.choose)
+
+
+def _check_measures(recipe: Recipe) -> None:
     known = _measurable(recipe.scores)
     for key, entry in recipe.measures.items():
         numbers([entry.get("digits", "2")], f"{recipe.path}: measures: {key}: digits", high=12)
@@ -174,62 +186,54 @@ def _check(recipe: Recipe) -> None:
             raise UsageError(f"{recipe.path}: {culprit}: accepted are {', '.join(known)}")
 
 
+def _check_held_out(recipe: Recipe) -> None:
+    """Check that no measure of a run whose images are held out of its training folder is one of images it has seen."""
+    held_out = [HELD_OUT & recipe.settings(cell).keys() for cell in recipe.cells()]
+    for cell in recipe.cells():
+        numbers([recipe.settings(cell).get("folds", "2")], f"{recipe.path}: {' '.join(cell)}: folds", *FOLDS)
+    if any(held_out) and any(entry["images"] == "train" for entry in recipe.scores.values()):
+        name = next(min(each) for each in held_out if each)
+        raise UsageError(
+            f"{recipe.path}: {name}: not with a score on the train images, which include the held-out ones"
+        )
+    folded = ["folds" in each for each in held_out]
+    for key, entry in recipe.measures.items():
+        source, where = entry["from"].split(".")[0], f"{recipe.path}: measures: {key}: from: {entry['from']}"
+        if source == "folds" and not all(folded):
+            raise UsageError(f"{where}: accepted where every run has folds")
+        if source in ("last", "best") and any(folded):
+            raise UsageError(f"{where}: the last network of folds has seen all images; accepted is folds.acc")
+    ranked_by = {entry["from"] for entry in recipe.measures.values()}
+    if recipe.ranked and not (all(held_out) and ranked_by <= {"last.acc", "folds.acc"}):
+        raise UsageError(
+            f"{recipe.path}: ranked: only by last.acc with val_split, or folds.acc with folds: methods must not be "
+            "chosen on test images"
+        )
+
+
+def _check_choose(recipe: Recipe, choose: Choose) -> None:
+    trials = len(recipe.datasets) * len(recipe.protocols) * len(choose.seeds) * sum(map(len, choose.grid.values()))
+    if trials > MOST_RUNS:
+        raise UsageError(f"{recipe.path}: {trials} runs to choose by; accepted are up to {MOST_RUNS}")
+    if recipe.ranked:
+        raise UsageError(f"{recipe.path}: ranked: not with choose, whose methods are tested on test images")
+    for key, entry in recipe.measures.items():
+        if entry["from"].startswith("best."):
+            where = f"{recipe.path}: measures: {key}: from: {entry['from']}"
+            raise UsageError(f"{where}: it is chosen on the test images: not with choose")
+    tested = {flag for cell in recipe.cells() for flag in recipe.settings(cell)}
+    tested |= {flag for trials in choose.grid.values() for trial in trials for flag in trial}
+    if HELD_OUT & tested:
+        raise UsageError(f"{recipe.path}: {min(HELD_OUT & tested)}: with choose it is one of the options of choose")
+    if "patience" in tested:
+        raise UsageError(f"{recipe.path}: patience: with choose it would stop the tests by their test images")
+
+
 def _measurable(scores: dict[str, dict]) -> list[str]:
     """Return the accepted origins of a measure: the numbers that `finetune.py` and `test.py` write."""
-    found = [*(f"last.{each}" for each in METRICS), "best.acc"]
+    found = [*(f"last.{each}" for each in METRICS), "best.acc", *(f"folds.{each}" for each in METRICS)]
     for name, score in scores.items():
         found += [f"{name}.{each}" for each in METRICS]
         if score.get("il") == "true":
             found += [f"{name}.il.{each}.{form.name}" for each in TITLES for form in fields(Loss)]
     return found
-
-
-def _read_published(recipe: Recipe, value: object) -> dict[tuple[Cell, str], tuple[str, str]]:
-    """Return the published number and its deviation as text, by cell and measure."""
-    where = f"{recipe.path}: published"
-    value = {
-        key: text(entry, f"{where}: {key}") for key, entry in mapping(value, where, ("file", *Cell._fields)).items()
-    }
-    path = recipe.path.parent / value.get("file", "")
-    rows = _rows(path, where)
-    wanted = {axis: column for axis, column in value.items() if axis != "file"}
-    published = {}
-    for cell in recipe.cells():
-        names = {
-            wanted[axis]: entries[key].get("published", entries[key]["title"])
-            for (axis, entries), key in zip(recipe.axes.items(), cell)
-            if axis in wanted
-        }
-        for measure, entry in recipe.measures.items():
-            mean, _, deviation = entry.get("published", "").partition(" ")
-            there = rows[0] if rows else []
-            absent = [column for column in (*names, mean, deviation) if column and column not in there]
-            if absent:
-                raise UsageError(f"{where}: {path}: no column {absent[0]}; there are {', '.join(there)}")
-            matches = [row for row in rows if all(row[column] == name for column, name in names.items())]
-            if mean and len(matches) == 1:
-                pair = (matches[0][mean], matches[0][deviation] if deviation else "")
-                _check_numbers(pair, f"{where}: {path}: {' '.join(cell)}")
-                published[cell, measure] = pair
-    return published
-
-
-def _rows(path: Path, where: str) -> list[dict[str, str]]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, restkey="", restval=""))
-    except OSError as error:
-        raise UsageError(f"{where}: {path}: {error.strerror}") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UsageError(f"{where}: {path} is not a CSV table in UTF-8: {error}") from None
-    return rows
-
-
-def _check_numbers(texts: tuple[str, ...], where: str) -> None:
-    for entry in filter(None, texts):
-        try:
-            finite = math.isfinite(float(entry))
-        except ValueError:
-            finite = False
-        if not finite:
-            raise UsageError(f"{where}: {shown(entry)}: accepted are finite numbers")

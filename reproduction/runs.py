@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from datasets.folder import scan
 from datasets.splits import choose
 from reproduction.recipes import Cell, Recipe, digest
+from reproduction.values import HELD_OUT
 from training import embedded
 from training.options import AUTO, Options
 from utils.errors import UsageError
@@ -61,7 +63,12 @@ class Run:
     @property
     def splits(self) -> bool:
         """Whether it is scored on images held out of its training folder."""
-        return "val_split" in self.settings
+        return bool(HELD_OUT & self.settings.keys())
+
+    @property
+    def folds(self) -> int:
+        """In how many folds its images are held out, one after the other; 0 for a run without."""
+        return int(self.settings.get("folds", 0))
 
     @property
     def cache_dir(self) -> str:
@@ -71,7 +78,7 @@ class Run:
     @property
     def save(self) -> Path:
         """The folder of all files of the run."""
-        return self.out / "runs" / self.name
+        return self.out / self.recipe.folder / self.name
 
     def folder(self, split: str) -> str:
         """Return the image folder of `split`: "train", "val" (scored while training) or "test"."""
@@ -90,9 +97,16 @@ class Run:
         """Return the run's file with `ending`, named as by `finetune.py`."""
         return self.save / f"{self.name}_{self.settings['regularizer']}{ending}"
 
+    def files(self, ending: str) -> list[Path]:
+        """Return the files with `ending` of all that it trains: of each of its folds, then of all images."""
+        method = self.settings["regularizer"]
+        folds = [self.save / f"{self.name}_fold{number}_{method}{ending}" for number in range(1, self.folds + 1)]
+        return [*folds, self.file(ending)]
+
     def commands(self) -> list[tuple[list[str], Path]]:
         """Return each command line without the device, and the file that exists once it has succeeded."""
-        return [(["finetune.py", *_words(self._flags())], self.file(".json")), *self.scoring().values()]
+        product = self.file("_folds.json" if self.folds else ".json")
+        return [(["finetune.py", *_words(self._flags())], product), *self.scoring().values()]
 
     def _flags(self) -> dict[str, str]:
         """Return the flags of `finetune.py`, flag to text; an empty text is a flag without a value."""
@@ -137,18 +151,36 @@ class Run:
         return options
 
     def state(self) -> str:
-        """Return "finished", "interrupted" or "new"."""
+        """Return "finished", "diverged", "interrupted" or "new"."""
         if all(product.exists() for _, product in self.commands()):
             return "finished"
-        return "interrupted" if self.file("_Last.pdparams").exists() or self.file(".json").exists() else "new"
+        if self.diverged.exists():
+            return "diverged"
+        begun = (path.exists() for ending in ("_Last.pdparams", ".json") for path in self.files(ending))
+        return "interrupted" if any(begun) else "new"
+
+    @property
+    def diverged(self) -> Path:
+        """The file that says that the loss did not stay finite, where that is a result and not a failure."""
+        return self.save / "diverged.txt"
 
     def summary(self) -> dict:
-        """Return the summary written by `finetune.py`."""
+        """Return the summary written by `finetune.py`; with folds that of the run of all images."""
         return json.loads(self.file(".json").read_text(encoding="utf-8"))
+
+    def pooled(self) -> dict:
+        """Return the scores of all images out of fold, of a run with folds."""
+        return json.loads(self.file("_folds.json").read_text(encoding="utf-8"))
+
+    def seconds(self) -> float:
+        """Return how long a finished run took, all folds together."""
+        return sum(json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in self.files(".json"))
 
     def values(self) -> dict[str, float]:
         """Return the recipe's measures of a finished run; a missing value is NaN."""
         results = self.summary()
+        if self.folds:
+            results["folds"] = self.pooled()["scores"]
         for name, (_, product) in self.scoring().items():
             results[name] = json.loads(product.read_text(encoding="utf-8"))[0]
         values = {}
@@ -159,8 +191,8 @@ class Run:
 
     def drop_checkpoints(self) -> None:
         """Delete the weights of a finished run."""
-        for ending in ("_Best.pdparams", "_Last.pdparams"):
-            self.file(ending).unlink(missing_ok=True)
+        for path in (*self.files("_Best.pdparams"), *self.files("_Last.pdparams")):
+            path.unlink(missing_ok=True)
 
     def link_subset(self) -> None:
         """Make the folder `subset` unless it exists.
@@ -190,7 +222,7 @@ def _words(flags: dict[str, str]) -> list[str]:
 def finished(recipe: Recipe, out: Path) -> list[Run]:
     """Return the finished runs of `recipe` below `out`, of any seed, in order of cell and seed."""
     result = []
-    for cell in recipe.cells():
+    for cell in itertools.filterfalse(recipe.open, recipe.cells()):
         first = Run(recipe, cell, 0, "", out)
         seeds = [
             path.name.rpartition("_s")[2] for path in first.save.parent.glob(f"{first.name.rpartition('_s')[0]}_s*")

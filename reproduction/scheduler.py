@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,13 +33,13 @@ class Job:
         name: unique name.
         commands: each command without its device, and the file that exists once it has succeeded.
         stderr: file for their standard error.
-        locked: file that any process working on the same job keeps locked.
+        locked: files of which any process working on the same job keeps one locked.
     """
 
     name: str
     commands: list[tuple[list[str], Path]]
     stderr: Path
-    locked: Path
+    locked: Sequence[Path]
 
     def next(self) -> tuple[list[str], Path] | None:
         """Return the first command whose file does not exist; None when all do."""
@@ -100,12 +100,13 @@ class Pool:
 
     def _fill(self, waiting: list[Job]) -> None:
         for slot in range(len(self.devices)):
-            free = next((job for job in waiting if slot not in self.working and not in_use(job.locked)), None)
+            free = next((job for job in waiting if slot not in self.working and not any(map(in_use, job.locked))), None)
             if free is not None:
                 waiting.remove(free)
                 self._start(slot, free, time.monotonic())
         if waiting and not self.working and not self._announced:
-            self.say(f"waiting for another process, which is still writing {waiting[0].locked}")
+            held = next(filter(in_use, waiting[0].locked), waiting[0].locked[0])
+            self.say(f"waiting for another process, which is still writing {held}")
             self._announced = True
 
     def _start(self, slot: int, job: Job, began: float) -> None:

@@ -7,8 +7,12 @@ import io
 import math
 import shlex
 import statistics
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from evaluation.intervals import interval
+from reproduction import paired
+from reproduction.grid import label
 from reproduction.recipes import Cell, Recipe
 from reproduction.runs import Run
 from utils.project import typed
@@ -25,11 +29,13 @@ class Measured:
         values: of the finished runs, in order of seed.
         published: the published number and its deviation as text, empty if there is none.
         seconds: duration of each run.
+        counts: how many images each run scored out of fold; empty where nothing was.
     """
 
     values: list[float]
     published: tuple[str, str]
     seconds: list[float]
+    counts: list[int] = field(default_factory=list)
 
     @property
     def mean(self) -> float | None:
@@ -41,6 +47,13 @@ class Measured:
         """The sample standard deviation, over n - 1; None with fewer than two runs."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
+    @property
+    def interval(self) -> str:
+        """Wilson's 95 % interval of the mean as of one accuracy: another seed scores the same images again."""
+        if not self.counts:
+            return ""
+        return "{:.1f} to {:.1f}".format(*interval(self.mean / 100 * self.counts[0], self.counts[0]))
+
 
 def collect(recipe: Recipe, runs: list[Run]) -> Cells:
     """Return every measure of every cell over the finished `runs`."""
@@ -50,10 +63,11 @@ def collect(recipe: Recipe, runs: list[Run]) -> Cells:
         for name in recipe.measures
     }
     for run in runs:
-        seconds = run.summary()["seconds"]
+        seconds, counts = run.seconds(), [run.pooled()["count"]] if run.folds else []
         for name, value in run.values().items():
             cells[run.cell, name].values.append(value)
             cells[run.cell, name].seconds.append(seconds)
+            cells[run.cell, name].counts.extend(counts)
     return cells
 
 
@@ -64,14 +78,19 @@ def results(recipe: Recipe, runs: list[Run]) -> str:
     writer.writerow([*Cell._fields, "seed", *recipe.measures, *COLUMNS])
     for run in runs:
         summary = run.summary()
-        last, best = summary["last"]["acc"], summary["best"]["acc"]
-        numbers = [f"{value:.6g}" for value in (*run.values().values(), last, best)]
-        writer.writerow([*run.cell, run.seed, *numbers, summary["best"]["step"], summary["samples_sha256"], run.name])
+        numbers = [f"{value:.6g}" for value in run.values().values()]
+        while_training = [f"{summary[name]['acc']:.6g}" for name in ("last", "best")] + [summary["best"]["step"]]
+        if run.folds:  # those are of images that the network of all images was trained on
+            while_training = [""] * len(while_training)
+        writer.writerow([*run.cell, run.seed, *numbers, *while_training, summary["samples_sha256"], run.name])
     return text.getvalue()
 
 
-def markdown(recipe: Recipe, cells: Cells, runs: list[Run], picture: str) -> str:
-    """Return `cells` as Markdown: a table for each data set, protocol and measure; `picture`, if any, is linked."""
+def markdown(recipe: Recipe, cells: Cells, runs: list[Run], picture: str, more: Sequence[str] = ()) -> str:
+    """Return `cells` as Markdown: a table for each data set, protocol and measure; `picture`, if any, is linked.
+
+    `more` are lines that follow.
+    """
     lines = [f"# {recipe.title}", ""]
     if recipe.note:
         lines += [recipe.note, ""]
@@ -86,8 +105,10 @@ def markdown(recipe: Recipe, cells: Cells, runs: list[Run], picture: str) -> str
             "",
             *_table(recipe, cells, dataset, protocol, name),
             "",
+            *(paired.section(recipe, runs, dataset, protocol) if _pools(recipe, name) else []),
             *(_choice(recipe, cells, runs, dataset, protocol, name) if recipe.ranked else []),
         ]
+    lines += more
     done = sum(1 for measured in cells.values() if measured.values)
     lines.append(f"{len(runs)} finished runs; {done} of {len(cells)} cells have a number.")
     return "\n".join(lines) + "\n"
@@ -131,6 +152,8 @@ def rows(recipe: Recipe, cells: Cells, dataset: str, protocol: str, name: str) -
     measured = {method: cells[Cell(dataset, protocol, method), name] for method in recipe.methods}
     compared = any(row.published[0] for row in measured.values())
     head = ["method", "measured", "seeds", *(["published", "difference"] if compared else [])]
+    head += ["95 % interval"] if _pools(recipe, name) else []
+    head += ["chosen"] if recipe.choose else []
     if recipe.ranked:
         head.append("seconds a run")
         measured = {method: measured[method] for method in _best_first(measured)}
@@ -147,10 +170,22 @@ def rows(recipe: Recipe, cells: Cells, dataset: str, protocol: str, name: str) -
             number, spread = row.published
             texts.append(f"{number} ± {spread}" if spread else number)
             texts.append(f"{mean - float(number):+.{places}f}" if number and mean is not None else "")
+        texts += [row.interval] if _pools(recipe, name) else []
+        texts += [_chosen(recipe, Cell(dataset, protocol, method))] if recipe.choose else []
         if recipe.ranked:
             texts.append(f"{statistics.fmean(row.seconds):.0f}" if row.seconds else "")
         lines.append(texts)
     return head, lines
+
+
+def _pools(recipe: Recipe, name: str) -> bool:
+    """Return whether a measure is the accuracy over all images, each scored out of fold."""
+    return recipe.measures[name]["from"] == "folds.acc"
+
+
+def _chosen(recipe: Recipe, cell: Cell) -> str:
+    """Return the options that were chosen for a cell in words; nothing while they are open."""
+    return label(recipe.choose.grid[cell.method][recipe.chosen[cell]]) if cell in recipe.chosen else ""
 
 
 def _best_first(rows: dict[str, Measured]) -> list[str]:
@@ -168,7 +203,7 @@ def _choice(recipe: Recipe, cells: Cells, runs: list[Run], dataset: str, protoco
     count = summary["scored_on"]["images"]
     share = (rows[first].mean / 100 * count + 2) / (count + 4)  # Agresti and Coull's, for 100 % has an error too
     error = 100 * math.sqrt(share * (1 - share) / (count + 4))
-    known = summary["options"]  # actual paths, where the recipe has {data_root}
+    known = {**summary["options"], "folds": run.settings.get("folds")}  # actual paths, where the recipe has {data_root}
     flags = {flag: value and str(known.get(flag, value)) for flag, value in run.settings.items()}
     flags.update({flag: str(known[flag]) for flag in ("train_dir", "seed")})
     words = [word for flag, value in flags.items() for word in (f"--{flag}", value) if word]

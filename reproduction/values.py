@@ -11,6 +11,8 @@ from utils.errors import UsageError, names
 # flags of finetune.py that belong to a run, not to a recipe
 RESERVED = ("name", "train_dir", "eval_dir", "save", "log_dir", "cache_dir", "gpu", "seed")
 RESERVED += ("resume", "overwrite", "dry_run", "train_list", "eval_list", "data_root")
+FOLDS = 2, 1000  # the fewest and the most that finetune.py accepts
+HELD_OUT = {"val_split", "folds"}  # with one of them a run is scored on training images that it held out
 
 
 def numbers(values: object, where: str, low: int = 0, high: int = LARGEST_SEED) -> list[int]:
@@ -76,7 +78,7 @@ def entries(value: object, where: str, accepted: Collection[str]) -> dict[str, d
             )
         entry = mapping(entry, f"{where}: {key}", accepted)
         entry = {"title": key, **entry, "options": options(entry.get("options"), f"{where}: {key}: options")}
-        for name in set(entry) - {"options", "per_dataset"}:
+        for name in set(entry) - {"options", "per_dataset", "trials"}:
             text(entry[name], f"{where}: {key}: {name}")
         overrides = mapping(entry.get("per_dataset"), f"{where}: {key}: per_dataset")
         entry["per_dataset"] = {name: options(flags, f"{where}: {key}: {name}") for name, flags in overrides.items()}

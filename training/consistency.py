@@ -26,6 +26,7 @@ def check(options: Options) -> None:
     """
     _check_files(options)
     _check_images(options)
+    _check_groups(options)
     needs = regularizers.create(options.regularizer, **options.method).requirements()
     _check_method(options, needs)
     _check_training(options, needs)
@@ -45,6 +46,17 @@ def _check_files(options: Options) -> None:
     for option in ("data_root", "path_column", "label_column"):
         if getattr(options, option) is not None and options.train_list is None and options.eval_list is None:
             raise UsageError(f"--{option} is of lists; accepted with --train_list or --eval_list")
+
+
+def _check_groups(options: Options) -> None:
+    given = [option for option in ("group_column", "group_pattern") if getattr(options, option) is not None]
+    if len(given) > 1:
+        raise UsageError("--group_column and --group_pattern: give one of them")
+    for option in ("group_column", "weight_column"):
+        if getattr(options, option) is not None and options.train_list is None:
+            raise UsageError(f"--{option} is of lists; accepted with --train_list")
+    if given and (options.val_split, options.fold, options.folds) == (None, None, None):
+        raise UsageError(f"--{given[0]} is of images that are held out: accepted with --val_split, --fold and --folds")
 
 
 def _check_images(options: Options) -> None:
@@ -83,6 +95,8 @@ def _check_training(options: Options, needs: Requirements) -> None:
             raise UsageError(f"--label_smoothing {options.label_smoothing}: accepted is 0: {own}")
         if options.balance == "loss":
             raise UsageError(f"--balance loss: accepted are none and draws: {own}")
+        if options.weight_column is not None:
+            raise UsageError(f"--weight_column: {own}, which it does not weigh")
     if options.max_iters is not None and options.warmup >= options.max_iters:
         raise UsageError(f"--warmup {options.warmup}: accepted are fewer updates than --max_iters {options.max_iters}")
     given = {"freeze_bn": options.freeze_bn, "bn_momentum": options.bn_momentum is not None}

@@ -18,8 +18,9 @@ class Criterion:
     which is the smoothing of Szegedy et al., arXiv 1512.00567, section 7, for targets that are any distribution: mixed
     targets are smoothed as the mix of smoothed ones. Evaluation is not smoothed.
 
-    With class weights w the loss of image b counts sum_c w_c targets[b, c] times, of its targets before the smoothing.
-    The mean is over the images, not over the weights, so that micro-batches and ranks add up to the whole batch.
+    With class weights w the loss of image b counts sum_c w_c targets[b, c] times, of its targets before the smoothing;
+    with a weight of its own as many times. The mean is over the images, not over the weights, so that micro-batches and
+    ranks add up to the whole batch.
 
     Args:
         label_smoothing: X, from 0 to below 1.
@@ -35,9 +36,16 @@ class Criterion:
         """Return the criterion of a run whose training images are `class_counts` [C] for each class."""
         return cls(options.label_smoothing, class_weights(class_counts) if options.balance == "loss" else None)
 
-    def __call__(self, logits: paddle.Tensor, targets: paddle.Tensor) -> paddle.Tensor:
-        """Return the mean over the images of the loss of `logits` [B, C] for `targets` [B, C], a scalar."""
-        weights = None if self.class_weights is None else (targets * self.class_weights).sum(axis=1)
+    def __call__(
+        self, logits: paddle.Tensor, targets: paddle.Tensor, weights: paddle.Tensor | None = None
+    ) -> paddle.Tensor:
+        """Return the mean over the images of the loss of `logits` [B, C] for `targets` [B, C], a scalar.
+
+        Each loss is multiplied by the one of `weights` [B], if they are given.
+        """
+        if self.class_weights is not None:
+            of_classes = (targets * self.class_weights).sum(axis=1)
+            weights = of_classes if weights is None else weights * of_classes
         if self.label_smoothing:
             targets = (1 - self.label_smoothing) * targets + self.label_smoothing / targets.shape[1]
         if weights is None:

@@ -83,7 +83,7 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
     if os.environ.get("PADDLE_TRAINERS_NUM", "1") != "1":
         raise UsageError("--folds: accepted with one process; --fold 1/5 is the first part alone, with several")
     count, rows, logits, labels, each = options.folds, [], [], [], []
-    single = replace(options, folds=None, calibrate=False, resume=AUTO if options.resume else False)
+    single = replace(options, folds=None, fold=f"0/{count}", calibrate=False, resume=AUTO if options.resume else False)
     for number in range(1, count + 1):
         name = f"{options.name}_fold{number}"
         fold = as_started(replace(single, fold=f"{number}/{count}", name=name, run=f"{name}_{options.regularizer}"))
@@ -93,7 +93,7 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
         rows += _rows(held, found, number)
         logits.append(found)
         labels.append(held.labels)
-    run(replace(single, fold=f"0/{count}"))
+    run(single)
     found, truth = np.concatenate(logits), np.concatenate(labels)
     hits = found.argmax(axis=1) == truth
     calibration = calibrate(found, truth) if options.calibrate else None

@@ -17,7 +17,7 @@ from utils.errors import DataError, UsageError, names
 
 _SPLITS = {"train": "train", "evaluation": "eval"}  # as in `Identity.images`, and in the names of the options
 _PATHS = (*(f"{split}_{kind}" for split in _SPLITS.values() for kind in ("dir", "list")), "data_root", "sample_list")
-_COLUMNS = ("path_column", "label_column")
+_COLUMNS = ("path_column", "label_column", "group_column", "weight_column")
 EARLIER = {"orientation": "ignore"}  # what versions without these options did, where it is not today's default
 
 

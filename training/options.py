@@ -22,7 +22,7 @@ from utils.commandline import SEED, number
 from utils.errors import UsageError
 from utils.precision import MODES
 from utils.shares import REFERENCE, Period, at, is_share
-from utils.words import fold, seconds
+from utils.words import fold, pattern, seconds
 
 COUNT, POSITIVE, NOT_NEGATIVE = number(int, 1), number(float, 0, above=True), number(float, 0)
 PERCENT, FRACTION, GPU = number(int, 1, 100), number(float, 0, 0.9, above=True), number(int, -1)
@@ -69,6 +69,11 @@ class Options:
     sample_list: str | None = _data(None, str, "train on the images listed in a file", "FILE")
     val_split: float | None = _data(None, FRACTION, "share of the training images to score instead of eval_dir")
     fold: str | None = _data(None, fold, "hold out part I of K of the training images instead; 0/K: none", "I/K")
+    group_column: str | None = _data(None, str, "column of train_list: images of a group are held out together", "NAME")
+    group_pattern: str | None = _data(None, pattern, "likewise: what the first parentheses find in a path is its group",
+                                      "REGEX")
+    weight_column: str | None = _data(None, str, "column of train_list: what the loss of an image is multiplied by",
+                                      "NAME")
     on_bad_image: str = _data("error", ("error", "skip"), "skip: leave unreadable training images out",
                              affects=False)
     check_data: bool = _data(False, SWITCH, "read every image first: what is there, what is wrong, a picture of some",

@@ -16,12 +16,14 @@ import numpy as np
 import paddle
 
 from checkpoints import checkpoint
+from datasets.groups import parts
 from datasets.subsets import folds
 from evaluation.metrics import accuracy, cross_entropy
 from evaluation.scores import eval_mode
 from regularizers.linear import logistic_regression, of_clean_images
 from training.build import Run
 from training.runlog import NullLog, RunLog
+from utils.errors import UsageError
 from utils.words import duration
 
 FOLDS = 5
@@ -58,19 +60,31 @@ class Probe:
         )
 
 
-def fit(features: np.ndarray, labels: np.ndarray, seed: int) -> Probe | None:
-    """Fit a probe to `features` [N, D] and `labels` [N]; None where a class has a single image."""
-    count = min(FOLDS, np.bincount(labels).min())
-    if count < 2:
+def fit(features: np.ndarray, labels: np.ndarray, seed: int, groups: list[str] | None = None) -> Probe | None:
+    """Fit a probe to `features` [N, D] and `labels` [N]; None where a class has a single image, or a single group."""
+    fold = _folds(labels, seed, groups)
+    if fold is None:
         return None
     scale = np.sqrt(np.mean(np.sum(features**2, axis=1))) or 1.0
     # of D features and fewer images the minimum lies in the span of the images: exact, and far smaller
     u, values, axes = np.linalg.svd(features / scale, full_matrices=False)
-    x, fold = u * values, folds(labels, count, seed)
+    x, count = u * values, fold.max() + 1
     scored = {decay: _out_of_fold(x, labels, fold, decay) for decay in DECAYS}
     best = max(DECAYS, key=lambda decay: (accuracy(scored[decay], labels), -cross_entropy(scored[decay], labels)))
     weight, bias = logistic_regression(x, labels, best)
     return Probe((weight @ axes).T / scale, bias, best, int(count), accuracy(scored[best], labels), len(labels))
+
+
+def _folds(labels: np.ndarray, seed: int, groups: list[str] | None) -> np.ndarray | None:
+    if groups is None:
+        count = min(FOLDS, np.bincount(labels).min())
+        return folds(labels, count, seed) if count >= 2 else None
+    of_class = [{group for group, label in zip(groups, labels) if label == each} for each in np.unique(labels)]
+    count = min(FOLDS, *map(len, of_class))
+    try:
+        return parts(labels, groups, [1 / count] * count, seed, "--probe", range(labels.max() + 1))
+    except UsageError:
+        return None
 
 
 def _out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray, decay: float) -> np.ndarray:
@@ -89,7 +103,7 @@ def of_run(run: Run) -> Probe | None:
     began = time.perf_counter()
     with eval_mode(run.model), paddle.no_grad():
         features = of_clean_images(run.model, run.train, "features")
-    probe = fit(features, run.train.labels, run.options.seed)
+    probe = fit(features, run.train.labels, run.options.seed, run.train.groups)
     return probe and replace(probe, seconds=time.perf_counter() - began)
 
 
@@ -97,7 +111,8 @@ def begin(run: Run, log: RunLog | NullLog) -> None:
     """Say what a probe of a run before its first update reaches, and write it to `_Probe.pdparams`."""
     probe = of_run(run)
     if probe is None:
-        log.line("--probe: a class has a single image, so nothing can be held out")
+        what = "image" if run.train.groups is None else "group of images"
+        log.line(f"--probe: a class has a single {what}, so nothing can be held out")
         return
     log.line(str(probe))
     if run.ranks.first:

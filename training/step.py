@@ -38,7 +38,7 @@ def train_step(
     batch = regularizer.transform(batch, step)
     for part in batch.micro_batches(optimizer.accum):
         outputs = optimizer.precision.forward(model, part.images)
-        terms = {"ce": criterion(outputs.logits, part.targets)}
+        terms = {"ce": criterion(outputs.logits, part.targets, part.weights)}
         terms.update(regularizer.loss(model, part, outputs, step))
         optimizer.backward(sum(terms.values()))
         meter.add(step, terms, outputs.logits, part)

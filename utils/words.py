@@ -32,6 +32,18 @@ def fold(text: str) -> str:
     return f"{int(found[1])}/{int(found[2])}"
 
 
+def pattern(text: str) -> str:
+    """Check that `text` is a regular expression with parentheses."""
+    try:
+        groups = re.compile(text).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"{text[:60]!r}: not a regular expression: {error}") from None
+    if not groups:
+        accepted = "accepted is a regular expression with parentheses, as in ([^/]+)_[0-9]+[.]"
+        raise argparse.ArgumentTypeError(f"{text[:60]!r}: {accepted}")
+    return text
+
+
 def seconds(text: str) -> float:
     """Convert `10m`, `1h30m` or `45s` to seconds; at least one."""
     found = re.fullmatch(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s)?", text.strip().lower(), flags=re.ASCII)

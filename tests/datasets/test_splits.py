@@ -17,6 +17,7 @@ def options(tmp_path):
         train_dir=str(write_folder(tmp_path / "train")),
         eval_dir=str(write_folder(tmp_path / "test", count=2, seed=1)),
         **dict.fromkeys(("train_list", "eval_list", "data_root", "path_column", "label_column")),
+        **dict.fromkeys(("group_column", "group_pattern", "weight_column")),
         val_split=None,
         fold=None,
         seed=0,

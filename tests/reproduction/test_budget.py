@@ -37,13 +37,14 @@ def test_a_network_is_timed_in_another_process(monkeypatch):
 class Fake:
     """What `estimate` needs of a run."""
 
-    def __init__(self, name, seconds=None, folder="val", **more):
-        self.name, self.seconds, self.options = name, seconds, options(**more)
+    def __init__(self, name, seconds=None, folder="val", folds=0, **more):
+        self.name, self.folds, self.options = name, folds, options(**more)
+        self.seconds, self.files = (lambda: seconds), (lambda ending: [ending] * (folds + 1))
         self.recipe = SimpleNamespace(scores={"test": {}})
 
     parsed = lambda self: self.options  # noqa: E731
     folder = lambda self, part: part  # noqa: E731
-    summary = lambda self: {"options": vars(self.options), "seconds": self.seconds}  # noqa: E731
+    summary = lambda self: {"options": vars(self.options)}  # noqa: E731
 
 
 def test_finished_runs_tell_more_than_timing(monkeypatch):
@@ -63,6 +64,16 @@ def test_only_the_share_that_is_held_out_is_scored(monkeypatch):
     monkeypatch.setattr(budget, "_count", lambda folder: 10)
     seconds, _, _ = budget.estimate([Fake("a"), Fake("b", val_split=0.2)], [], -1)
     assert seconds["a"] == 5 * seconds["b"]
+
+
+def test_folds_are_a_run_each_and_one_of_all_images(monkeypatch):
+    monkeypatch.setattr(budget, "measure", lambda *_: Times(1.0, 0.0, 0.0, 3.0))
+    monkeypatch.setattr(budget, "_count", lambda folder: 10)
+    left = [Fake("a", folds=4, max_iters=7), Fake("b", max_iters=50)]
+    seconds, megabytes, _ = budget.estimate(left, [Fake("x", 11.0, max_iters=7)], -1)
+    assert (seconds, megabytes) == ({"a": 5 * 7, "b": 50}, 6 * 3.0)
+    seconds, _, _ = budget.estimate(left[:1], [Fake("x", 11.0, max_iters=7), Fake("y", 9.0, folds=4, max_iters=7)], -1)
+    assert seconds == {"a": 9.0}
 
 
 def test_without_a_timing_nothing_is_foretold(monkeypatch):
@@ -90,4 +101,4 @@ def test_the_time_left_follows_how_long_runs_really_take(capsys):
 
 
 def test_the_stand_in_has_what_a_run_has():
-    assert all(hasattr(Run, name) for name in ("parsed", "folder", "summary", "name"))
+    assert all(hasattr(Run, name) for name in ("parsed", "folder", "summary", "name", "seconds", "files", "folds"))

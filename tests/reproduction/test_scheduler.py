@@ -33,7 +33,7 @@ def job(folder, name, *scripts):
     """Return a job of one command for each of `scripts`; each is given the file it is to write."""
     products = [folder / f"{name}{number}" for number in range(len(scripts))]
     commands = [([sys.executable, "-c", script, str(product)], product) for script, product in zip(scripts, products)]
-    return Job(name, commands, stderr=folder / f"{name}.stderr", locked=folder / f"{name}.lock")
+    return Job(name, commands, stderr=folder / f"{name}.stderr", locked=[folder / f"{name}.lock"])
 
 
 def run(jobs, devices=(-1,)):
@@ -129,9 +129,9 @@ def test_a_run_that_another_process_writes_waits_for_it(tmp_path):
     holder = (
         "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(1, flush=True); time.sleep(2)"
     )
-    other = subprocess.Popen([sys.executable, "-c", holder, str(waiting.locked)], stdout=subprocess.PIPE)
+    other = subprocess.Popen([sys.executable, "-c", holder, str(waiting.locked[0])], stdout=subprocess.PIPE)
     assert other.stdout.readline()
-    assert in_use(waiting.locked)
+    assert in_use(waiting.locked[0])
     said = []
     ended = {}
     jobs = [waiting, job(tmp_path, "b", WRITE)]
