@@ -6,9 +6,9 @@ python reproduce.py recipes/table2.yaml --data_root dataset --only dataset=cub m
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,17 +21,17 @@ if __name__ == "__main__":
 
 import paddle
 
-from reproduction import budget, needs, recipes, report
+from reproduction import budget, jobs, listing, needs, places, recipes, report
 from reproduction.progress import Progress, count
 from reproduction.recipes import Recipe
 from reproduction.runs import Run, finished
-from reproduction.scheduler import Job, Pool
+from reproduction.scheduler import Job
 from reproduction.values import numbers
 from utils import errors
-from utils.commandline import Parser, shortened
+from utils.commandline import Parser, number, shortened
 from utils.system import lock, relative
 
-ROOT = Path(__file__).resolve().parent
+RAY_ONLY = ("gpus_per_run", "cpus_per_run", "scratch")
 
 
 def parser() -> Parser:
@@ -45,13 +45,22 @@ def parser() -> Parser:
     parser.add_argument("--out", help="where results go (reproduced/RECIPE)")
     parser.add_argument("--report", action="store_true", help="draw the tables of what is finished, run nothing")
     parser.add_argument("--dry_run", action="store_true", help="list every run with its command, run nothing")
+    parser.add_argument("--format", choices=("text", "jsonl"), help="of --dry_run; jsonl: a line for each run (text)")
+    parser.add_argument("--prepare", action="store_true", help="make what runs read, run none: for another scheduler")
     parser.add_argument("--drop_checkpoints", action="store_true", help="delete those of a run once it is scored")
+    ray = parser.add_argument_group("on a Ray cluster")
+    ray.add_argument("--ray", metavar="ADDRESS", help="HOST:PORT, auto, or local for one on this machine")
+    share = number(float, 0, 1)
+    ray.add_argument("--gpus_per_run", type=share, help="0 to 1; 0.5: two share one (1, or 0 where there are none)")
+    ray.add_argument("--cpus_per_run", type=number(int, 1), help="CPUs of each run, and its threads (1)")
+    ray.add_argument("--scratch", metavar="DIR", help="where machines without a shared folder work")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Read the command line and the recipe, run what is missing, write the tables; return the exit code."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    check(options)
     recipe = recipes.load(options.recipe)
     out = Path(relative(options.out or Path("reproduced", recipe.path.stem)))
     seeds = numbers(options.seeds.split(","), "--seeds") if options.seeds else recipe.seeds
@@ -62,17 +71,40 @@ def main(argv: list[str] | None = None) -> int:
         print(report.write(recipe, out))
         return 0
     needs.check(recipe, runs)
-    gpus = devices(options.gpus)
     if options.dry_run:
-        show(recipe, runs, gpus[0])
+        elsewhere = options.format == "jsonl"
+        gpu = devices(options.gpus, elsewhere)[0]
+        print(*(listing.jsonl(runs, gpu) if elsewhere else listing.text(recipe, runs, gpu)), sep="\n")
         return 0
-    with alone(out):
-        possible = provide(recipe, runs, gpus)
-        failures = make(possible, gpus, options.drop_checkpoints)
-        print(report.write(recipe, out))
+    with alone(out), place(options) as where:
+        possible = provide(recipe, runs, where)
+        failures = {} if options.prepare else make(possible, where, options.drop_checkpoints)
+        print(f"{count(len(possible))} can be made" if options.prepare else report.write(recipe, out))
     for title, reason in failures.items():
         print(f"FAILED {title}: {reason}")
     return 1 if failures else 0
+
+
+def check(options: argparse.Namespace) -> None:
+    """Check which options go together.
+
+    Raises:
+        UsageError: naming those that do not.
+    """
+    if options.format and not options.dry_run:
+        raise errors.UsageError("--format: only with --dry_run")
+    for name in () if options.ray else RAY_ONLY:
+        if getattr(options, name) is not None:
+            raise errors.UsageError(f"--{name}: only with --ray")
+    if options.ray and options.gpus:
+        raise errors.UsageError("--gpus and --ray: give one of them; Ray chooses the GPUs, see --gpus_per_run")
+
+
+def place(options: argparse.Namespace) -> contextlib.AbstractContextManager[places.Place]:
+    """Return where the runs are made, for a `with` block."""
+    if options.ray:
+        return places.on_ray(options.ray, options.gpus_per_run, options.cpus_per_run, options.scratch)
+    return contextlib.nullcontext(places.Here(devices(options.gpus)))
 
 
 def chosen(recipe: Recipe, only: list[str]) -> dict[str, list[str]]:
@@ -93,8 +125,12 @@ def chosen(recipe: Recipe, only: list[str]) -> dict[str, list[str]]:
     return kept
 
 
-def devices(text: str | None) -> list[int]:
+def devices(text: str | None, elsewhere: bool = False) -> list[int]:
     """Return the device of each process.
+
+    Args:
+        text: value of `--gpus`.
+        elsewhere: they are those of other machines: without `text` GPU 0.
 
     Raises:
         UsageError: `text` is not a list of numbers.
@@ -102,12 +138,12 @@ def devices(text: str | None) -> list[int]:
     """
     available = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if text is None:
-        return list(range(available)) or [-1]
+        return [0] if elsewhere else list(range(available)) or [-1]
     try:
         gpus = [int(word) for word in text.split(",")]
     except ValueError:
         raise errors.UsageError(f"--gpus {shortened(text)}: accepted are numbers as in 0,1; -1 is the CPU") from None
-    absent = [shortened(str(gpu)) for gpu in gpus if not -1 <= gpu < available]
+    absent = [shortened(str(gpu)) for gpu in gpus if gpu < -1 or (gpu >= available and not elsewhere)]
     if absent:
         culprit = f"--gpus {shortened(text)}: no GPU {absent[0]}"
         raise errors.DeviceError(f"{culprit}, there are {available}; -1 is the CPU")
@@ -128,15 +164,13 @@ def alone(out: Path) -> Iterator[None]:
         yield
 
 
-def provide(recipe: Recipe, runs: list[Run], gpus: list[int]) -> list[Run]:
+def provide(recipe: Recipe, runs: list[Run], where: places.Place) -> list[Run]:
     """Set the threads of every process, prepare the runs, and return those that can be made.
 
     Raises:
         DataError, WeightsError: none can be made.
     """
-    threads = int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0])  # a list has a number for each nesting level
-    share = threads // len(gpus)
-    os.environ["OMP_NUM_THREADS"] = str(recipe.threads or max(1, share))
+    os.environ["OMP_NUM_THREADS"] = str(where.threads(recipe))
     blocked = needs.obstacles(runs)
     possible = [run for run in runs if run.name not in blocked]
     for text in dict.fromkeys(map(str, blocked.values())):
@@ -145,11 +179,11 @@ def provide(recipe: Recipe, runs: list[Run], gpus: list[int]) -> list[Run]:
     if not possible:
         failure = next(iter(blocked.values()))
         raise type(failure)(f"{recipe.path}: no run can be made, for the reasons above")
-    needs.provide(possible, gpus[0])
+    needs.provide(possible, where.device)
     return possible
 
 
-def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
+def make(runs: list[Run], where: places.Place, drop: bool) -> dict[str, str]:
     """Make the runs that are not finished; return the reasons of the failed ones by title.
 
     Raises:
@@ -163,37 +197,29 @@ def make(runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
     print(f"{runs[0].recipe.title}: {count(len(runs))}, {len(runs) - len(left)} finished", flush=True)
     if not left:
         return {}
-    by_name = {run.name: run for run in left}
-    seconds, megabytes, basis = budget.estimate(left, finished(runs[0].recipe, runs[0].out), gpus[0])
-    progress = Progress(len(left), seconds, len(gpus))
+    by_name, out = {run.name: run for run in left}, runs[0].out
+    seconds, megabytes, basis = budget.estimate(left, finished(runs[0].recipe, out), where.timed_on)
+    progress = Progress(len(left), seconds, where.slots)
 
     def ended(job: Job, took: float, reason: str | None) -> None:
         run = by_name[job.name]
         result = reason or report.values(run)
-        progress.ended(job.name, run.title, took, result, reason is not None, len(pool.working))
+        progress.ended(job.name, run.title, took, result, reason is not None, executor.running)
         if drop and reason is None:
             run.drop_checkpoints()
 
-    pool = Pool(gpus, ended, progress.say)
     progress.say(progress.budget(basis))
     if not drop:
-        room(runs[0].out, megabytes)
+        room(out, megabytes)
+    executor = where.executor(out, left, drop, ended, progress.say)
     try:
-        pool.run([job(run) for run in left])
+        executor.run([jobs.job(run) for run in left])
     except errors.Interrupted:
-        report.write(runs[0].recipe, runs[0].out)
+        report.write(runs[0].recipe, out)
         raise
     finally:
         progress.bar.close()
     return progress.failures
-
-
-def job(run: Run) -> Job:
-    """Return the commands of a run as a job."""
-    commands = [
-        ([sys.executable, str(ROOT / script), *arguments], product) for (script, *arguments), product in run.commands()
-    ]
-    return Job(run.name, commands, stderr=run.save / "stderr.txt", locked=run.file(".txt"))
 
 
 def room(out: Path, megabytes: float) -> None:
@@ -201,23 +227,6 @@ def room(out: Path, megabytes: float) -> None:
     free = shutil.disk_usage(out).free / 1e6
     if megabytes > free:
         errors.warn(f"the checkpoints take {megabytes / 1e3:.0f} GB, {free / 1e3:.0f} are free; see --drop_checkpoints")
-
-
-def show(recipe: Recipe, runs: list[Run], gpu: int) -> None:
-    """Print every cell and the commands of its runs on device `gpu`."""
-    states = [run.state() for run in runs]
-    cells = list(dict.fromkeys(run.cell for run in runs))
-    prefix = f"OMP_NUM_THREADS={recipe.threads} " if recipe.threads else ""
-    for cell in cells:
-        for measure in recipe.measures:
-            print(f"cell {' '.join(cell)} {measure}")
-        for run, state in zip(runs, states):
-            if run.cell == cell:
-                print(f"  seed {run.seed}, {state}")
-                for command, _ in run.commands():
-                    print(f"    {prefix}python {shlex.join(command)} --gpu {gpu}")
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("finished", "interrupted", "new"))
-    print(f"{len(cells) * len(recipe.measures)} cells, {count(len(runs))}: {counts}")
 
 
 if __name__ == "__main__":
