@@ -41,7 +41,7 @@ def pack(entries: list[tuple[str, Path]], links: bool = True, without: tuple[str
     content = io.BytesIO()
 
     def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return None if member.name.endswith(without) and without else member
+        return None if member.name.endswith(without) else member
 
     with tarfile.open(fileobj=content, mode="w", dereference=not links) as archive:
         for name, path in entries:

@@ -9,7 +9,6 @@ import pytest
 from benchmarks import executors, fleet
 from models import build
 from models.parameters import backbone_parameters
-
 from reproduction.recipes import Cell, load
 from reproduction.runs import Run
 from reproduction.session import Share
