@@ -167,7 +167,7 @@ def test_the_script_for_slurm_makes_the_runs_and_the_report_shows_what_is_there(
     for name in ("finetune.py", "test.py"):
         os.symlink(ROOT / name, work / name)
     assert reproduce.main(["pets.yaml", "--prepare", "--only", "dataset=pets", "method=l2"]) == 0
-    assert capsys.readouterr().out == "2 can be made\n"
+    assert capsys.readouterr().out == "2 runs can be made\n"
     lines = jsonl(capsys, "dataset=pets", "--gpus", "-1")
     (work / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "2", "SLURM_SUBMIT_DIR": str(work), "PYTHONPATH": str(ROOT)}
