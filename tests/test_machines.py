@@ -80,10 +80,10 @@ def trainer(folder) -> int:
 def test_two_machines_follow_the_curve_of_one_process(machines):
     first, second = machines
     names = ("l2", "smile")
-    alone = [sys.executable, "-m", "tests.together", "plain", "1", "source.pdparams", *names]
+    alone = [sys.executable, "-m", "tests.together", "plain", "1", "plain.pdparams", *names]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(alone, cwd=first, env=environment, check=True, stdout=subprocess.DEVNULL, timeout=120)
-    both = launch(machines, sys.executable, "-m", "tests.together", "plain", "2", "source.pdparams", *names)
+    both = launch(machines, sys.executable, "-m", "tests.together", "plain", "2", "plain.pdparams", *names)
     printed = [process.communicate(timeout=180)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     for name in names:
