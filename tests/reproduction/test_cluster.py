@@ -1,4 +1,4 @@
-"""Recipes on a Ray cluster of two machines, both of which are this one, on its loopback address."""
+"""Recipes on a Ray cluster of two machines, both of which are this one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 import warnings
-from pathlib import Path
 
 import paddle
 import pytest
 
 from models import build
+from tests import on_ray
 from tests.pictures import write_folder
 from tests.scripts import ROOT, command, forked
 
@@ -47,7 +48,7 @@ methods:
 scores: {train: {images: train}}
 measures: {acc: {title: top-1, from: train.acc}, loss: {title: loss, from: last.loss, digits: 4}}
 """
-NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "node_ip_address": "127.0.0.1"}
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
 @pytest.fixture(scope="module")
@@ -94,21 +95,6 @@ def results(work, out):
     return (work / out / "results.csv").read_bytes()
 
 
-def trainings(work, out):
-    """Return the process of each training whose results go to `out`, and its parent, by run name."""
-    found = {}
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (place / "cmdline").read_bytes().decode().split("\0")
-            parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, UnicodeDecodeError):
-            continue
-        name = next((words[i + 1] for i, word in enumerate(words) if word == "--name"), None)
-        if name and any(word.startswith(f"{out}/") for word in words) and any("finetune.py" in word for word in words):
-            found[name] = int(place.name), parent
-    return found
-
-
 def until(condition, what):
     for _ in range(6000):
         value = condition()
@@ -118,14 +104,29 @@ def until(condition, what):
     return pytest.fail(f"waited for ten minutes: {what}")
 
 
-def saved(work, out):
-    """Return the names of the runs that are being trained and have saved their state."""
-    return [name for name in trainings(work, out) if list((work / out / "runs" / name).glob("*_Last.pdparams"))]
+def count(folder, cluster, jobs):
+    """Start jobs that count, in `folder`, on the cluster."""
+    folder.mkdir(exist_ok=True)
+    line = [sys.executable, "-m", "tests.on_ray", cluster.address, str(folder), str(jobs)]
+    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finished(work, out):
-    """Return when each file of the finished runs was written."""
-    return {path: path.stat().st_mtime_ns for path in (work / out / "runs").glob("*/*.json")}
+def starts(folder):
+    """Return for each job where it began each time, and the processes of itself and of its worker."""
+    return {
+        path.stem: [tuple(map(int, line.split())) for line in path.read_text().splitlines()]
+        for path in folder.glob("*.starts")
+    }
+
+
+def counting(folder):
+    """Return the jobs that have counted to something and are not done."""
+    return [path.stem for path in folder.glob("*.saved") if not path.with_suffix(".product").exists()]
+
+
+def products(folder):
+    """Return when each product was written."""
+    return {path.stem: path.stat().st_mtime_ns for path in folder.glob("*.product")}
 
 
 def test_a_cluster_makes_what_this_machine_makes_and_a_failed_run_is_told(work, cluster):
@@ -148,40 +149,43 @@ def test_without_a_shared_folder_results_come_back_as_bytes(work, cluster):
     assert {path.name for path in (work / "scratch").glob("bytes_*/runs/*")} == names
 
 
-def test_a_driver_that_was_killed_or_stopped_goes_on_where_it_was(work, cluster):
-    flags = ("--only", "method=smile", "--out", "driver", "--seeds", "0,1,2", "--cpus_per_run", "1")
-    process = start(work, cluster, *flags)
-    until(lambda: finished(work, "driver") and saved(work, "driver"), "a finished run and one on its way")
+def test_a_driver_that_was_killed_or_stopped_goes_on_where_it_was(tmp_path, cluster):
+    process = count(tmp_path, cluster, 4)
+    until(lambda: products(tmp_path) and counting(tmp_path), "a product and a job that counts")
     process.kill()
     process.wait()
-    until(lambda: not trainings(work, "driver"), "the end of the trainings")
-    before = finished(work, "driver")
-    process = start(work, cluster, *flags)
-    until(lambda: trainings(work, "driver"), "the next training")
+    begun, before = starts(tmp_path), products(tmp_path)
+    process = count(tmp_path, cluster, 4)
+    until(lambda: starts(tmp_path) != begun, "the next start")
     process.send_signal(signal.SIGINT)
     printed = ended(process)
-    assert process.returncode in (0, 130), printed
+    assert process.returncode == 130, printed
+    assert "interrupted: every process has saved and stopped; the same command goes on from there" in printed
     assert "Traceback" not in printed
-    assert not trainings(work, "driver")
-    assert finished(work, "driver").items() >= before.items()
-    process = start(work, cluster, *flags)
+    assert len(products(tmp_path)) < 4
+    process = count(tmp_path, cluster, 4)
     printed = ended(process)
     assert process.returncode == 0, printed
-    assert finished(work, "driver").items() >= before.items()
-    rows = results(work, "driver").splitlines()
-    assert rows[:3] == results(work, "local").splitlines()
+    assert len(products(tmp_path)) == 4
+    assert products(tmp_path).items() >= before.items()
+    for name, each in starts(tmp_path).items():
+        firsts = [first for first, *_ in each]
+        assert firsts == sorted(firsts), (name, each)  # gone on, not begun anew
+        assert name not in before or each == begun[name], (name, each)
 
 
-def test_a_lost_worker_and_a_lost_machine_lose_nothing(work, cluster):
-    process = start(work, cluster, "--only", "method=smile", "--out", "lost")
-    until(lambda: len(saved(work, "lost")) == 2, "two trainings")
+def test_a_lost_worker_and_a_lost_machine_lose_nothing(tmp_path, cluster):
+    process = count(tmp_path, cluster, 2)
+    until(lambda: len(counting(tmp_path)) == 2, "two jobs that count")
     cluster.remove_node(cluster.second, allow_graceful=False)
-    until(lambda: finished(work, "lost") and saved(work, "lost"), "the lost machine's run, again")
-    _, worker = trainings(work, "lost").popitem()[1]
-    os.kill(worker, signal.SIGKILL)
+    until(lambda: max(map(len, starts(tmp_path).values())) == 2, "the lost machine's job, again")
+    (lost,) = [name for name, each in starts(tmp_path).items() if len(each) == 2]
+    os.kill(starts(tmp_path)[lost][-1][-1], signal.SIGKILL)
     printed = ended(process)
     assert process.returncode == 0, printed
-    assert printed.count("again, its worker or machine was lost") >= 2
-    assert results(work, "lost") == results(work, "local"), printed
-    texts = [path.read_text() for path in (work / "lost" / "runs").glob("*/*_smile.txt")]
-    assert sum(text.count("evaluation:") for text in texts) == 2  # of the one at the end of each
+    assert printed.count(f"{lost}: running on ") == 3
+    assert printed.count(" again, its worker or machine was lost") == 2
+    assert {(tmp_path / f"job{i}.product").read_text() for i in range(2)} == {str(on_ray.LAST)}
+    begun = starts(tmp_path)
+    assert sorted(map(len, begun.values())) == [1, 3]
+    assert 0 < begun[lost][1][0] <= begun[lost][2][0]
