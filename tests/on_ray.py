@@ -40,6 +40,7 @@ def main(address: str, folder: str, count: str) -> int:
         failed.extend([job] if reason else [])
 
     with connected(address, 0, 1) as session:
+        print("here is", session.ray.get_runtime_context().get_node_id(), flush=True)
         cluster = Cluster(session, Path(folder), 1, None, {}, (), ended, lambda text: print(text, flush=True))
         jobs = [job(Path(folder), f"job{i}") for i in range(int(count))]
         cluster.run([each for each in jobs if each.next()])

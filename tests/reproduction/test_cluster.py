@@ -67,9 +67,9 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two machines with a CPU each."""
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    made.second = made.add_node(**NODE)
+    """Two machines with a CPU each, and one that keeps the books."""
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
+    made.machines = [made.add_node(**NODE) for _ in range(2)]
     made.wait_for_nodes()
     yield made
     made.shutdown()
@@ -176,8 +176,10 @@ def test_a_driver_that_was_killed_or_stopped_goes_on_where_it_was(tmp_path, clus
 
 def test_a_lost_worker_and_a_lost_machine_lose_nothing(tmp_path, cluster):
     process = count(tmp_path, cluster, 2)
+    here = process.stdout.readline().split()[-1]
     until(lambda: len(counting(tmp_path)) == 2, "two jobs that count")
-    cluster.remove_node(cluster.second, allow_graceful=False)
+    other = next(machine for machine in cluster.machines if machine._node_id != here)
+    cluster.remove_node(other, allow_graceful=False)
     until(lambda: max(map(len, starts(tmp_path).values())) == 2, "the lost machine's job, again")
     (lost,) = [name for name, each in starts(tmp_path).items() if len(each) == 2]
     os.kill(starts(tmp_path)[lost][-1][-1], signal.SIGKILL)
