@@ -30,7 +30,7 @@ from training.options import ONLY, Options
 from training.pace import Forecast, with_length
 from training.parsing import parse
 from training.runlog import RunLog, open_log
-from training.start import as_started, check_select, is_finished, may_start, require_state
+from training.start import as_started, check_select, is_finished, may_start, require_agreement, require_state
 from training.state import restore, save
 from training.step import train_step
 from training.summary import Summary, summarize
@@ -107,6 +107,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
     options, ranks, scores = run.options, run.ranks, None
     last = log.path("_Last.pdparams")
     done = first = restore(run, last) if options.resume and last.exists() else 0
+    require_agreement(ranks, first, run.images, run.source)
     updates = range(first, first if run.ends(first) else options.max_iters)
     log.start(first, options.max_iters, run.best["step"] > 0)
     log.describe(run, where)

@@ -6,6 +6,7 @@ python reproduce.py recipes/table2.yaml --data_root dataset --only dataset=cub m
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -21,17 +22,18 @@ if __name__ == "__main__":
 
 import paddle
 
-from reproduction import budget, choice, needs, recipes, report
+from reproduction import budget, choice, jobs, listing, needs, places, recipes, report
 from reproduction.choice import Asked
-from reproduction.listing import list_all
 from reproduction.progress import Progress, count
 from reproduction.recipes import Recipe
 from reproduction.runs import Run, finished
-from reproduction.scheduler import Job, Pool
+from reproduction.scheduler import Job
 from reproduction.values import numbers
 from utils import errors, project
-from utils.commandline import Parser, shortened
+from utils.commandline import Parser, number, shortened
 from utils.system import lock, relative
+
+RAY_ONLY = ("gpus_per_run", "cpus_per_run", "scratch")
 
 
 def parser() -> Parser:
@@ -45,13 +47,22 @@ def parser() -> Parser:
     parser.add_argument("--out", help="where results go (reproduced/RECIPE)")
     parser.add_argument("--report", action="store_true", help="draw the tables of what is finished, run nothing")
     parser.add_argument("--dry_run", action="store_true", help="list every run with its command, run nothing")
+    parser.add_argument("--format", choices=("text", "jsonl"), help="of --dry_run; jsonl: a line for each run (text)")
+    parser.add_argument("--prepare", action="store_true", help="make what runs read, run none: for another scheduler")
     parser.add_argument("--drop_checkpoints", action="store_true", help="delete those of a run once it is scored")
+    ray = parser.add_argument_group("on a Ray cluster")
+    ray.add_argument("--ray", metavar="ADDRESS", help="HOST:PORT, auto, or local for one on this machine")
+    share = number(float, 0, 1)
+    ray.add_argument("--gpus_per_run", type=share, help="0 to 1; 0.5: two share one (1, or 0 where there are none)")
+    ray.add_argument("--cpus_per_run", type=number(int, 1), help="CPUs of each run, and its threads (1)")
+    ray.add_argument("--scratch", metavar="DIR", help="where machines without a shared folder work")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Read the command line and the recipe, run what is missing, write the tables; return the exit code."""
     options = parser().parse_args(sys.argv[1:] if argv is None else argv)
+    check(options)
     recipe = recipes.load(located(options.recipe))
     out = Path(relative(options.out or Path("reproduced", recipe.path.stem)))
     seeds = numbers(options.seeds.split(","), "--seeds") if options.seeds else recipe.seeds
@@ -62,12 +73,17 @@ def main(argv: list[str] | None = None) -> int:
     # relative below the working directory: a run resumes only with equal options
     asked = Asked(recipe, cells, seeds, relative(options.data_root), out)
     needs.check(recipe, [*asked.trials(), *asked.possible_tests()])
-    gpus = devices(options.gpus)
     if options.dry_run:
-        list_all(asked, gpus[0])
+        elsewhere = options.format == "jsonl"
+        gpu = devices(options.gpus, elsewhere)[0]
+        print(*(listing.jsonl(asked, gpu) if elsewhere else listing.text(asked, gpu)), sep="\n")
         return 0
-    with alone(out):
-        failures = make_all(asked, gpus, options.drop_checkpoints)
+    with alone(out), place(options) as where:
+        possible = provide(asked, where)
+        if options.prepare:
+            print(f"{count(len(possible))} can be made")
+            return 0
+        failures = make_all(asked, possible, where, options.drop_checkpoints)
         print(report.write(recipe, out))
     for title, reason in failures.items():
         print(f"FAILED {title}: {reason}")
@@ -78,6 +94,28 @@ def located(recipe: str) -> str | Path:
     """Return the file of a recipe; a name without a file of that name is one of this project's own."""
     own = project.ROOT / "recipes" / f"{recipe}.yaml"
     return own if recipe.isidentifier() and own.is_file() and not os.path.exists(recipe) else recipe
+
+
+def check(options: argparse.Namespace) -> None:
+    """Check which options go together.
+
+    Raises:
+        UsageError: naming those that do not.
+    """
+    if options.format and not options.dry_run:
+        raise errors.UsageError("--format: only with --dry_run")
+    for name in () if options.ray else RAY_ONLY:
+        if getattr(options, name) is not None:
+            raise errors.UsageError(f"--{name}: only with --ray")
+    if options.ray and options.gpus:
+        raise errors.UsageError("--gpus and --ray: give one of them; Ray chooses the GPUs, see --gpus_per_run")
+
+
+def place(options: argparse.Namespace) -> contextlib.AbstractContextManager[places.Place]:
+    """Return where the runs are made, for a `with` block."""
+    if options.ray:
+        return places.on_ray(options.ray, options.gpus_per_run, options.cpus_per_run, options.scratch)
+    return contextlib.nullcontext(places.Here(devices(options.gpus)))
 
 
 def chosen(recipe: Recipe, only: list[str]) -> dict[str, list[str]]:
@@ -98,8 +136,12 @@ def chosen(recipe: Recipe, only: list[str]) -> dict[str, list[str]]:
     return kept
 
 
-def devices(text: str | None) -> list[int]:
+def devices(text: str | None, elsewhere: bool = False) -> list[int]:
     """Return the device of each process.
+
+    Args:
+        text: value of `--gpus`.
+        elsewhere: they are those of other machines: without `text` GPU 0.
 
     Raises:
         UsageError: `text` is not a list of numbers.
@@ -107,12 +149,12 @@ def devices(text: str | None) -> list[int]:
     """
     available = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if text is None:
-        return list(range(available)) or [-1]
+        return [0] if elsewhere else list(range(available)) or [-1]
     try:
         gpus = [int(word) for word in text.split(",")]
     except ValueError:
         raise errors.UsageError(f"--gpus {shortened(text)}: accepted are numbers as in 0,1; -1 is the CPU") from None
-    absent = [shortened(str(gpu)) for gpu in gpus if not -1 <= gpu < available]
+    absent = [shortened(str(gpu)) for gpu in gpus if gpu < -1 or (gpu >= available and not elsewhere)]
     if absent:
         culprit = f"--gpus {shortened(text)}: no GPU {absent[0]}"
         raise errors.DeviceError(f"{culprit}, there are {available}; -1 is the CPU")
@@ -133,15 +175,16 @@ def alone(out: Path) -> Iterator[None]:
         yield
 
 
-def provide(recipe: Recipe, runs: list[Run], gpus: list[int]) -> list[Run]:
+def provide(asked: Asked, where: places.Place) -> list[Run]:
     """Set the threads of every process, prepare the runs, and return those that can be made.
+
+    Of a recipe with `choose` these are its trials, and for each test one that stands for whatever is chosen.
 
     Raises:
         DataError, WeightsError: none can be made.
     """
-    threads = int(os.environ.get("OMP_NUM_THREADS", "1").split(",")[0])  # a list has a number for each nesting level
-    share = threads // len(gpus)
-    os.environ["OMP_NUM_THREADS"] = str(recipe.threads or max(1, share))
+    os.environ["OMP_NUM_THREADS"] = str(where.threads(asked.recipe))
+    runs = [*asked.trials(), *asked.possible_tests(first=True)]
     blocked = needs.obstacles(runs)
     possible = [run for run in runs if run.name not in blocked]
     for text in dict.fromkeys(map(str, blocked.values())):
@@ -149,29 +192,33 @@ def provide(recipe: Recipe, runs: list[Run], gpus: list[int]) -> list[Run]:
         print(f"{text}: left out {count(left_out)}", file=sys.stderr, flush=True)
     if not possible:
         failure = next(iter(blocked.values()))
-        raise type(failure)(f"{recipe.path}: no run can be made, for the reasons above")
-    needs.provide(possible, gpus[0])
+        raise type(failure)(f"{asked.recipe.path}: no run can be made, for the reasons above")
+    needs.provide(possible, where.device)
     return possible
 
 
-def make_all(asked: Asked, gpus: list[int], drop: bool) -> dict[str, str]:
+def make_all(asked: Asked, possible: list[Run], where: places.Place, drop: bool) -> dict[str, str]:
     """Make the trials, if there are any, then the runs with what they chose; return the failures by title.
 
+    Args:
+        asked: the runs that were asked for.
+        possible: those that can be made, as of `provide`.
+        where: they are made.
+        drop: delete the weights of each once it is scored.
+
     Raises:
-        DataError, WeightsError: no run can be made.
         UsageError, Interrupted: as `make`.
     """
-    possible = provide(asked.recipe, [*asked.trials(), *asked.possible_tests(first=True)], gpus)
     trials = [run for run in possible if run.recipe.folder == choice.FOLDER]
-    failures = make(asked.recipe, trials, gpus, drop)
+    failures = make(asked.recipe, trials, where, drop)
     testable = {run.cell for run in possible if run.recipe.folder != choice.FOLDER}
     asked = replace(asked, cells=[cell for cell in asked.cells if cell in testable])
     if asked.recipe.choose:
         failures.update(choice.undecided(asked.recipe, asked.cells, asked.out))
-    return {**failures, **make(asked.recipe, asked.tests(), gpus, drop)}
+    return {**failures, **make(asked.recipe, asked.tests(), where, drop)}
 
 
-def make(recipe: Recipe, runs: list[Run], gpus: list[int], drop: bool) -> dict[str, str]:
+def make(recipe: Recipe, runs: list[Run], where: places.Place, drop: bool) -> dict[str, str]:
     """Make the runs that are not finished; return the reasons of the failed ones by title.
 
     Raises:
@@ -188,38 +235,32 @@ def make(recipe: Recipe, runs: list[Run], gpus: list[int], drop: bool) -> dict[s
     print(f"{runs[0].recipe.title}: {count(len(runs))}, {len(runs) - len(left)} finished", flush=True)
     if not left:
         return {}
-    by_name = {run.name: run for run in left}
-    seconds, megabytes, basis = budget.estimate(left, finished(runs[0].recipe, runs[0].out), gpus[0])
-    progress = Progress(len(left), seconds, len(gpus))
+    by_name, out = {run.name: run for run in left}, runs[0].out
+    seconds, megabytes, basis = budget.estimate(left, finished(runs[0].recipe, out), where.timed_on)
+    progress = Progress(len(left), seconds, where.slots)
 
     def ended(job: Job, took: float, reason: str | None) -> None:
         run = by_name[job.name]
         if reason is not None and choice.is_result(run, reason):
-            progress.ended(job.name, run.title, took, f"diverged: {reason}", False, len(pool.working))
+            progress.ended(job.name, run.title, took, f"diverged: {reason}", False, executor.running)
             return
         result = reason or report.values(run)
-        progress.ended(job.name, run.title, took, result, reason is not None, len(pool.working))
+        progress.ended(job.name, run.title, took, result, reason is not None, executor.running)
         if drop and reason is None:
             run.drop_checkpoints()
 
-    pool = Pool(gpus, ended, progress.say)
     progress.say(progress.budget(basis))
     if not drop:
-        room(runs[0].out, megabytes)
+        room(out, megabytes)
+    executor = where.executor(out, left, drop, ended, progress.say)
     try:
-        pool.run([job(run) for run in left])
+        executor.run([jobs.job(run) for run in left])
     except errors.Interrupted:
-        report.write(recipe, runs[0].out)
+        report.write(recipe, out)
         raise
     finally:
         progress.bar.close()
     return progress.failures
-
-
-def job(run: Run) -> Job:
-    """Return the commands of a run as a job."""
-    commands = [([*project.command(script), *words], product) for (script, *words), product in run.commands()]
-    return Job(run.name, commands, stderr=run.save / "stderr.txt", locked=run.files(".txt"))
 
 
 def room(out: Path, megabytes: float) -> None:

@@ -25,7 +25,7 @@ PACKAGE = PROJECT["PACKAGE"]
 SCRIPTS = PROJECT["SCRIPTS"]
 ROOMS = ("utils", "models", "datasets", "regularizers", "checkpoints", "evaluation", "training", "reproduction")
 OWN = {*ROOMS, *SCRIPTS}
-EXTRAS = {"export": "requirements-export.txt", "lite": "requirements-lite.txt"}
+EXTRAS = {extra: f"requirements-{extra}.txt" for extra in ("cluster", "export", "lite")}
 
 
 def rewritten(source: str, name: str) -> str:

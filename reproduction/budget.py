@@ -61,13 +61,13 @@ class Times:
         return options.max_iters * self.step + scoring + (1 + scores) * self.start
 
 
-def estimate(runs: list[Run], finished: list[Run], gpu: int) -> tuple[dict[str, float], float, str]:
+def estimate(runs: list[Run], finished: list[Run], gpu: int | None) -> tuple[dict[str, float], float, str]:
     """Estimate the seconds of each of `runs` by name, the megabytes of their checkpoints, and name the basis of that.
 
     Args:
         runs: runs to be made; one whose network could not be timed is absent from the result.
         finished: runs whose duration is known; a run like one of them is not timed.
-        gpu: device to time on.
+        gpu: device to time on; None times nothing.
     """
     known = defaultdict(list)
     for run in finished:
@@ -81,14 +81,15 @@ def estimate(runs: list[Run], finished: list[Run], gpu: int) -> tuple[dict[str, 
             continue
         network = tuple(getattr(options, name) for name in NETWORK)
         if network not in timed:
-            timed[network] = measure(*network, gpu)
+            timed[network] = None if gpu is None else measure(*network, gpu)
         times = timed[network]
         if times is not None:
             images = round(_count(run.folder("val")) * (options.val_split or 1))
             seconds[run.name] = trained * times.run(options, images / max(1, run.folds), len(run.recipe.scores))
             megabytes += trained * times.megabytes
     basis = [f"{len(finished)} finished runs"] if known else []
-    basis += ["a few timed updates of plain fine-tuning; a method with a second network takes longer"] if timed else []
+    if any(timed.values()):
+        basis.append("a few timed updates of plain fine-tuning; a method with a second network takes longer")
     return seconds, megabytes, " and ".join(basis)
 
 

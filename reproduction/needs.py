@@ -80,7 +80,7 @@ def provide(runs: list[Run], gpu: int) -> None:
         _wait_for(Path(embedded.source_path(cache_dir)).with_name("latin_l2.txt"))
         embedded.prepare(cache_dir, gpu)
     for run in runs:
-        if any(score["images"] == "train" for score in run.recipe.scores.values()):
+        if run.scored_on_subset:
             with contextlib.suppress(Failure):  # training fails for the same reason and reports it
                 run.link_subset()
 

@@ -35,7 +35,7 @@ class Progress:
     def budget(self, basis: str) -> str:
         """Return a line with the number of runs left and the estimate of their time."""
         if not self.remaining:
-            return f"{count(self.total)} left; no estimate of their time, the network could not be timed"
+            return f"{count(self.total)} left; no estimate of their time, the network was not timed"
         return (
             f"{count(self.total)} left: about {duration(self.remaining / self.total)} each, "
             f"{duration(self.left())} in all with {self.processes} at a time (from {basis})"

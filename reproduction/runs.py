@@ -71,6 +71,11 @@ class Run:
         return int(self.settings.get("folds", 0))
 
     @property
+    def scored_on_subset(self) -> bool:
+        """Whether it is scored on the images that its protocol selects."""
+        return any(score["images"] == "train" for score in self.recipe.scores.values())
+
+    @property
     def cache_dir(self) -> str:
         """Folder of decoded images; the embedded task has one per `out`, for its source network must not vary."""
         return str(self.out / "cache") if "embedded" in self.dataset else CACHE_DIR

@@ -1,4 +1,8 @@
-"""Many commands on a few devices: one process on each device, failures recorded, signals forwarded."""
+"""Many commands on a few devices: an executor places jobs, records failures, and hands signals on.
+
+`Executor` is what every way to run jobs has in common: `submit`, `wait` and `cancel`, and the loop over them. `Pool` is
+this machine; `reproduction.cluster` is a Ray cluster.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +51,65 @@ class Job:
         return next((entry for entry in self.commands if not entry[1].exists()), None)
 
 
+class Executor(ABC):
+    """Runs jobs somewhere.
+
+    Args:
+        ended: called with each job that has ended, its seconds, and the reason if it failed.
+        say: called with each message.
+    """
+
+    def __init__(self, ended: Callable[[Job, float, str | None], None], say: Callable[[str], None] = print) -> None:
+        self.ended, self.say = ended, say
+
+    def run(self, jobs: list[Job]) -> None:
+        """Run `jobs`, started in order as devices become free; a failure ends one job, not the others.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, when every process has saved and stopped.
+        """
+        cancelled = False
+        with Stop() as stop:
+            try:
+                for job in jobs:
+                    self.submit(job)
+                while self.busy:
+                    if stop.signal and not cancelled:
+                        self.cancel(stop.signal)
+                        cancelled = True
+                    self.wait()
+            finally:
+                self.close()
+        if stop.signal:
+            raise Interrupted(stop.signal, "every process has saved and stopped; the same command goes on from there")
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether a job is queued or running."""
+
+    @property
+    @abstractmethod
+    def running(self) -> int:
+        """The number of jobs that are running."""
+
+    @abstractmethod
+    def submit(self, job: Job) -> None:
+        """Put a job at the end of the queue."""
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Wait a moment; start what can be started and call `ended` for each job that has ended."""
+
+    @abstractmethod
+    def cancel(self, number: int) -> None:
+        """Drop what is queued and hand the signal `number` on to what is running, which saves and stops."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what is still running at once: a no-op unless there was an error here or a second SIGINT."""
+
+
 @dataclass
 class _Working:
     job: Job
@@ -54,8 +118,8 @@ class _Working:
     began: float
 
 
-class Pool:
-    """Runs jobs, at most one on each device at a time.
+class Pool(Executor):
+    """Runs jobs on this machine, at most one on each device at a time.
 
     When this process dies of a signal that it cannot forward, Linux sends SIGTERM to the others, and they save and
     stop; on other systems they run to their end.
@@ -72,41 +136,58 @@ class Pool:
         ended: Callable[[Job, float, str | None], None],
         say: Callable[[str], None] = print,
     ) -> None:
-        self.devices, self.ended, self.say = devices, ended, say
+        super().__init__(ended, say)
+        self.devices = devices
         self.working: dict[int, _Working] = {}  # by position in `devices`
+        self._waiting: list[Job] = []
+        self._stopping = False
         self._announced = False  # that all of them wait for another process
 
-    def run(self, jobs: list[Job]) -> None:
-        """Run `jobs` in order as devices become free; a failure ends one job, not the others.
+    @property
+    def busy(self) -> bool:
+        """Whether a job is queued or running."""
+        return bool(self.working or self._waiting)
 
-        Raises:
-            Interrupted: after SIGINT or SIGTERM, when every process has saved and stopped.
-        """
-        waiting, forwarded = list(jobs), False
-        with Stop() as stop:
-            try:
-                while self.working or (waiting and not stop.signal):
-                    if not stop.signal:
-                        self._fill(waiting)
-                    elif not forwarded:
-                        self._forward(stop.signal)
-                        forwarded = True
-                    time.sleep(PAUSE)
-                    self._poll(stopping=stop.signal is not None)
-            finally:
-                self._kill()  # a no-op unless there was an error here or a second SIGINT
-        if stop.signal:
-            raise Interrupted(stop.signal, "every process has saved and stopped; the same command goes on from there")
+    @property
+    def running(self) -> int:
+        """The number of jobs that are running."""
+        return len(self.working)
 
-    def _fill(self, waiting: list[Job]) -> None:
+    def submit(self, job: Job) -> None:
+        """Put a job at the end of the queue."""
+        self._waiting.append(job)
+
+    def wait(self) -> None:
+        """Start jobs on free devices, wait a moment, and call `ended` for each job that has ended."""
+        self._fill()
+        time.sleep(PAUSE)
+        self._poll()
+
+    def cancel(self, number: int) -> None:
+        """Drop what is queued and send the signal `number` to every process."""
+        self._stopping = True
+        self._waiting.clear()
+        for work in self.working.values():
+            work.process.send_signal(signal.CTRL_BREAK_EVENT if WINDOWS else number)
+
+    def close(self) -> None:
+        """Kill every process."""
+        for work in self.working.values():
+            work.process.kill()
+        for work in self.working.values():
+            work.process.wait()
+
+    def _fill(self) -> None:
         for slot in range(len(self.devices)):
-            free = next((job for job in waiting if slot not in self.working and not any(map(in_use, job.locked))), None)
+            if slot in self.working:
+                continue
+            free = next((job for job in self._waiting if not any(map(in_use, job.locked))), None)
             if free is not None:
-                waiting.remove(free)
+                self._waiting.remove(free)
                 self._start(slot, free, time.monotonic())
-        if waiting and not self.working and not self._announced:
-            held = next(filter(in_use, waiting[0].locked), waiting[0].locked[0])
-            self.say(f"waiting for another process, which is still writing {held}")
+        if self._waiting and not self.working and not self._announced:
+            first = self._waiting[0].locked
+            self.say(f"waiting for another process, which is still writing {next(filter(in_use, first), first[0])}")
             self._announced = True
 
     def _start(self, slot: int, job: Job, began: float) -> None:
@@ -126,28 +207,18 @@ class Pool:
             )
         self.working[slot] = _Working(job, product, process, began)
 
-    def _poll(self, stopping: bool) -> None:
+    def _poll(self) -> None:
         for slot, work in list(self.working.items()):
             code = work.process.poll()
             if code is None:
                 continue
             del self.working[slot]
-            if code == 0 and work.job.next() is not None and work.product.exists() and not stopping:
+            if code == 0 and work.job.next() is not None and work.product.exists() and not self._stopping:
                 self._start(slot, work.job, work.began)
             elif code == 0 and work.job.next() is None:
                 self.ended(work.job, time.monotonic() - work.began, None)
-            elif not stopping:
+            elif not self._stopping:
                 self.ended(work.job, time.monotonic() - work.began, _reason(work, code))
-
-    def _forward(self, number: int) -> None:
-        for work in self.working.values():
-            work.process.send_signal(signal.CTRL_BREAK_EVENT if WINDOWS else number)
-
-    def _kill(self) -> None:
-        for work in self.working.values():
-            work.process.kill()
-        for work in self.working.values():
-            work.process.wait()
 
 
 def _bound(command: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import paddle
@@ -108,6 +109,76 @@ def test_what_makes_no_sense_is_refused(flags, code, words, work):
     assert raised.value.exit_code == code
     for word in words:
         assert word in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--format jsonl", ("--format", "only with --dry_run")),
+        ("--gpus_per_run 1", ("--gpus_per_run", "only with --ray")),
+        ("--cpus_per_run 2", ("--cpus_per_run", "only with --ray")),
+        ("--scratch /tmp", ("--scratch", "only with --ray")),
+        ("--ray auto --gpus 0", ("--gpus and --ray", "--gpus_per_run")),
+        ("--ray auto --gpus_per_run 2", ("--gpus_per_run", "from 0 to 1")),
+        ("--ray auto --cpus_per_run 0", ("--cpus_per_run", "from 1")),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(flags, words, work):
+    with pytest.raises(errors.UsageError) as raised:
+        reproduce.main(["pets.yaml", *flags.split()])
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_without_ray_one_line_says_how_to_get_it(work, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(
+        errors.UsageError, match=r"--ray: Ray is not installed; pip install -r requirements-cluster\.txt$"
+    ):
+        reproduce.main(["pets.yaml", "--only", "dataset=pets", "--ray", "local"])
+    assert (ROOT / "requirements-cluster.txt").is_file()
+
+
+def jsonl(capsys, *flags):
+    assert reproduce.main(["pets.yaml", "--dry-run", "--format", "jsonl", "--only", "method=l2", *flags]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_every_run_is_a_line_of_json_with_its_command(work, capsys):
+    runs = jsonl(capsys, "dataset=pets", "--gpus", "7")
+    assert [(run["dataset"], run["protocol"], run["method"], run["seed"], run["state"]) for run in runs] == [
+        ("pets", "half", "l2", 0, "new"),
+        ("pets", "half", "l2", 1, "new"),
+    ]
+    for line in runs:
+        assert [words.split()[0] for words in line["command"].split(" && ")] == ["{"] * 3
+        assert line["command"].count("OMP_NUM_THREADS=1 python ") == 3
+        assert line["command"].count(f"--name {line['name']} ") == 1
+        assert line["command"].count("--gpu 7; }") == 3  # no such GPU here: it is for another machine
+    assert "--gpu 0;" in jsonl(capsys)[0]["command"]
+
+
+@pytest.mark.slow
+def test_the_script_for_slurm_makes_the_runs_and_the_report_shows_what_is_there(work, capsys):
+    text = (ROOT / "docs" / "scale.md").read_text()
+    script = next(part for part in text.split("```") if part.startswith("bash\n#!/bin/bash"))[len("bash\n") :]
+    assert len(script.splitlines()) <= 10
+    (work / "array.sh").write_text(script)
+    for name in ("finetune.py", "test.py"):
+        os.symlink(ROOT / name, work / name)
+    assert reproduce.main(["pets.yaml", "--prepare", "--only", "dataset=pets", "method=l2"]) == 0
+    assert capsys.readouterr().out == "2 runs can be made\n"
+    lines = jsonl(capsys, "dataset=pets", "--gpus", "-1")
+    (work / "runs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "2", "SLURM_SUBMIT_DIR": str(work), "PYTHONPATH": str(ROOT)}
+    environment["PATH"] = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    subprocess.run(["bash", "array.sh"], cwd=work, env=environment, check=True, timeout=120)
+    report = call("reproduce.py", "pets.yaml", "--report", cwd=work)
+    assert "1 finished runs" in report.stdout
+    assert [(row["method"], row["seed"]) for row in results(work / "reproduced" / "pets")] == [("l2", "1")]
+    assert [line["state"] for line in jsonl(capsys, "dataset=pets")] == ["new", "finished"]
+    again = subprocess.run(["bash", "array.sh"], cwd=work, env=environment, check=True, timeout=60, capture_output=True)
+    assert again.stdout == again.stderr == b""
 
 
 def test_a_missing_folder_is_told_with_the_command_that_makes_it(work, capsys):

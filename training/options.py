@@ -94,6 +94,7 @@ class Options:
                              "training images, and one of all", "K", affects=False)
     resume: bool | str = _run(False, (AUTO,), f"go on where the run of this name stopped; {AUTO}: or start it",
                               affects=False, bare=True)
+    elastic: bool = _run(False, SWITCH, "resume with another number of processes: other bits", affects=False)
     calibrate: bool = _run(False, SWITCH, "fit a temperature to the held-out images and keep it in the checkpoints",
                            affects=False)
     probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, and "

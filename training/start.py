@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -133,9 +134,31 @@ def is_finished(options: Options, train: Dataset, images: dict[str, str], log: R
         return False
     then = Identity.saved(summary["options"], summary["options"]["method"], summary.get("samples_sha256"), summary)
     source = {"sha256": _weights(options.pretrained, then), "variant": then.variant}  # the summary's: none is loaded
-    Identity.of(options, train, images, source, ranks.count).require_same(then, path)
+    now = Identity.of(options, train, images, source, then.ranks if options.elastic else ranks.count)
+    now.require_same(then, path)
     print(f"{path}: the run is finished; --overwrite starts it again")
     return True
+
+
+def require_agreement(ranks: Ranks, first: int, images: dict[str, str], source: dict[str, Any] | None) -> None:
+    """Refuse to train where the processes, whose disks may be their own, did not find the same.
+
+    Args:
+        ranks: the processes.
+        first: updates made before, by the saved state that was found.
+        images: digests of the images.
+        source: origin and digest of the pretrained weights.
+
+    Raises:
+        UsageError: on each of them, with what this one found.
+    """
+    weights = (source or {}).get("sha256")
+    if not ranks.agree((first, sorted(images.items()), weights)):
+        digests = ", ".join(f"{name} images {value[:8]}" for name, value in images.items())
+        raise UsageError(
+            f"the processes do not start from the same: this one has {first} updates behind it, {digests}, weights "
+            f"{(weights or 'none')[:8]}; every machine needs the same images, weights and, to resume, --save"
+        )
 
 
 def _weights(pretrained: str, then: Identity) -> str | None:

@@ -90,9 +90,12 @@ def restore(run: Run, path: Path) -> int:
 
 
 def _require_same(run: Run, content: dict, path: Path) -> None:
-    now = Identity.of(run.options, run.train, run.images, run.source, run.ranks.count)
     options, method = content["options"], content["regularizer"]["arguments"]
-    now.require_same(Identity.saved(options, method, options.get("samples_sha256"), content), path)
+    then = Identity.saved(options, method, options.get("samples_sha256"), content)
+    ranks = then.ranks if run.options.elastic else run.ranks.count
+    Identity.of(run.options, run.train, run.images, run.source, ranks).require_same(then, path)
+    if then.ranks != run.ranks.count and run.ranks.first:
+        warn(f"--elastic: {then.ranks} processes are now {run.ranks.count}; the run goes on to other bits")
 
 
 def _warn_of_other_bits(content: dict, path: Path) -> None:

@@ -2,9 +2,11 @@
 
     python -m paddle.distributed.launch --nproc_per_node 2 finetune.py --batch_size 48 ...
 
+Several machines, `--nnodes 2 --master HOST:PORT` on each: docs/scale.md.
+
 `--batch_size` stays the size of the whole batch. Gradients and batch normalisation's running statistics are averaged at
 every step, so all ranks hold the same bits at all times; only rank 0 writes the files of the run. The output, data and
-cache folders are shared. The backend is gloo on CPUs and NCCL on GPUs (NCCL is untested).
+cache folders are shared by the processes of a machine. The backend is gloo on CPUs and NCCL on GPUs (NCCL is untested).
 
 The launcher shows the output of rank 0 and writes that of rank N to log/workerlog.N (`--log_dir` before the script).
 When one rank fails, the launcher ends the others and shows the end of that log; its exit code says only that
@@ -14,6 +16,7 @@ something failed. It passes a signal on to the ranks, and kills those that are s
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import time
@@ -24,6 +27,7 @@ import paddle
 from paddle import distributed
 from paddle.base import core
 
+from utils import heartbeat
 from utils.errors import DeviceError, UsageError
 
 # how gloo and the TCP store report that the other end of a connection is gone
@@ -98,6 +102,8 @@ class Ranks:
     def barrier(self) -> None:
         """Wait without time limit until every rank has called this.
 
+        Among several machines, until one has given no sign of life for a minute: see `utils.heartbeat`.
+
         gloo gives up after 30 seconds, so call this before an exchange that some ranks may reach much later.
         """
         if self.count == 1:
@@ -106,19 +112,44 @@ class Ranks:
             store = core.create_or_get_global_tcp_store()
             arrived = store.add("arrived", 1)  # counts all calls; no rank calls again before all have called once
             awaited = -(-arrived // self.count) * self.count
+            signs = heartbeat.Heartbeat(self.count, store.add) if _machines() > 1 else None
             while store.add("arrived", 0) < awaited:
                 time.sleep(0.005)
+                if signs is not None:
+                    signs.check()
             distributed.barrier()  # rank 0 serves the store and must not exit before the others have read it
 
     @contextlib.contextmanager
     def rank0_first(self) -> Iterator[None]:
-        """Run the block on rank 0, then on the others, which reuse the files it wrote; all leave together."""
-        if not self.first:
+        """Run the block on rank 0, then on the others, which reuse the files it wrote; all leave together.
+
+        With several machines, whose disks may be their own, the first rank of each comes before the rest.
+        """
+        turn, turns = self._turn()
+        for _ in range(turn):
             self.barrier()
         yield
-        if self.first:
+        for _ in range(turns - turn):
             self.barrier()
+
+    def _turn(self) -> tuple[int, int]:
+        """Return when it is the turn of this rank, from 0, and how many turns there are."""
+        machines = _machines()
+        if self.first or machines == 1:
+            return int(not self.first), 3 if machines > 1 else 2
+        return 1 if os.environ.get("PADDLE_LOCAL_RANK") == "0" else 2, 3
+
+    @paddle.no_grad()
+    def agree(self, value: object) -> bool:
+        """Return whether `value` is the same on all ranks, by a digest of its text."""
+        if self.count == 1:
+            return True
         self.barrier()
+        number = int(hashlib.sha256(repr(value).encode()).hexdigest()[:15], 16)
+        extremes = paddle.to_tensor([number, -number], dtype="int64")
+        with _collective():
+            distributed.all_reduce(extremes, distributed.ReduceOp.MAX)
+        return extremes.tolist() == [number, -number]
 
     def any_signal(self, number: int, look: bool) -> int:
         """Return the largest `number` of all ranks; on GPUs, where that waits for the device, 0 unless `look`."""
@@ -143,7 +174,15 @@ def join() -> Ranks:
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
         return SINGLE_PROCESS
     distributed.init_parallel_env()
-    return Ranks(distributed.get_rank(), distributed.get_world_size())
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
+    if _machines() > 1:
+        heartbeat.start(ranks.rank, ranks.count)
+    return ranks
+
+
+def _machines() -> int:
+    """Return the number of machines, or launchers, of the run."""
+    return int(os.environ.get("PADDLE_NNODES", "1"))
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ def configure() -> None:
     streams.protect()
     os.environ["MPLBACKEND"] = "agg"
     if "OMP_NUM_THREADS" not in os.environ:
-        processes = int(os.environ.get("PADDLE_TRAINERS_NUM", "1"))
+        processes = int(os.environ.get("PADDLE_LOCAL_SIZE") or os.environ.get("PADDLE_TRAINERS_NUM", "1"))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         os.environ["OMP_NUM_THREADS"] = str(max(1, cores // processes))
     processor.use_fast_path()

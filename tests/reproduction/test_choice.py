@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 import finetune
+import reproduce
 from evaluation import curves
-from reproduction import choice, needs, report
+from reproduction import choice, jobs, needs, places, report, worker
 from reproduction.choice import Asked
+from reproduction.parcels import pack, unpack
 from reproduction.recipes import load
 from reproduction.runs import Run
+from reproduction.scheduler import Executor
+from reproduction.worker import Terms
 from tests.interrupted import Crash
 from tests.reproduction import here
 from tests.scripts import ROOT
@@ -315,6 +321,50 @@ def test_a_dry_run_lists_the_trials_and_says_that_tests_follow(work, monkeypatch
     assert "tests follow: 2 cells, 2 runs, 1 of them chosen by now" in lines
     assert lines[-1] == "1 cells, 1 run: 1 finished, 0 interrupted, 0 new"
     assert "6 trials, 6 runs: 2 finished, 0 interrupted, 3 new, 1 diverged" in lines
+
+
+class Elsewhere(Executor):
+    """What `reproduction.cluster` does without a shared folder, without Ray: a job at a time on "another machine"."""
+
+    busy, running = property(lambda self: bool(self.jobs)), 0
+
+    def __init__(self, out, runs, drop, ended, say):
+        super().__init__(ended, say)
+        self.jobs, self.out = [], out
+        self.terms = Terms(str(Path.cwd()), -1, 1, None, jobs.scratch_folder("scratch", out))
+        self.parcels = {run.name: jobs.parcel(run, self.terms.scratch) for run in runs}
+        self.board = SimpleNamespace(tell=SimpleNamespace(remote=lambda *_: None))
+
+    def wait(self):
+        job = self.jobs.pop(0)
+        there, parcel = self.parcels[job.name]
+        inputs = pack(list(parcel.inputs), parcel.links)
+        result = worker.work(there, self.terms, self.board, inputs, parcel.outputs)
+        if result.files is not None:
+            unpack(result.files, self.out)
+        self.ended(job, result.seconds, result.reason)
+
+    def submit(self, job):
+        self.jobs.append(job)
+
+    def cancel(self, number):
+        self.jobs.clear()
+
+    def close(self):
+        assert not self.jobs
+
+
+def test_another_executor_makes_the_same_of_the_trials_and_of_the_tests(work, monkeypatch):
+    here.install(monkeypatch)
+    place = SimpleNamespace(slots=1, device=-1, timed_on=None, threads=lambda _: 1, executor=Elsewhere)
+    monkeypatch.setattr(places, "on_ray", lambda *_: contextlib.nullcontext(place))
+    few = ["--only", "method=fe", "--seeds", "0"]
+    assert here.reproduced(*few, "--out", "whole") == 0
+    assert reproduce.main(["pets.yaml", "--ray", "auto", "--scratch", "scratch", *few, "--out", "far"]) == 0
+    for file in ("results.csv", "trials.csv"):
+        assert Path("far", file).read_text() == Path("whole", file).read_text(), file
+    assert len([*Path("far", "trials").glob("*/diverged.txt")]) == 1
+    assert len([*Path("far", "visual_log").iterdir()]) == 3  # two trials and a test
 
 
 def test_trials_by_folds(work, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import paddle
 import pytest
 from paddle import distributed
 
@@ -42,3 +43,29 @@ def test_a_fault_before_the_exchange_is_not_taken_for_a_lost_connection(monkeypa
     monkeypatch.setattr(distributed, "all_reduce", lambda *_: pytest.fail("never reached"))
     with pytest.raises((TypeError, ValueError)):
         Ranks(0, 2).any_signal("no number", look=True)
+
+
+@pytest.mark.parametrize(("rank", "local", "turn"), [(0, 0, (0, 3)), (1, 1, (2, 3)), (2, 0, (1, 3)), (3, 1, (2, 3))])
+def test_of_several_machines_the_first_rank_of_each_comes_before_the_rest(rank, local, turn, monkeypatch):
+    monkeypatch.setenv("PADDLE_NNODES", "2")
+    monkeypatch.setenv("PADDLE_LOCAL_RANK", str(local))
+    assert Ranks(rank, 4)._turn() == turn
+    monkeypatch.setenv("PADDLE_NNODES", "1")
+    assert Ranks(rank, 4)._turn() == (min(rank, 1), 2)
+
+
+@pytest.mark.parametrize("others", ["the same", "another"])
+def test_ranks_agree_when_all_have_the_same(others, monkeypatch):
+    def largest(tensor, how):
+        assert how == distributed.ReduceOp.MAX
+        other = paddle.to_tensor(sent[others])
+        paddle.assign(paddle.maximum(tensor, other), tensor)
+
+    sent, seen = {}, []
+    monkeypatch.setattr(Ranks, "barrier", lambda self: None)
+    monkeypatch.setattr(distributed, "all_reduce", lambda tensor, _: seen.append(tensor.tolist()))
+    for text in ("the same", "another"):
+        Ranks(1, 2).agree(text)
+        sent[text] = seen[-1]
+    monkeypatch.setattr(distributed, "all_reduce", largest)
+    assert Ranks(0, 2).agree("the same") == (others == "the same")
