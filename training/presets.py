@@ -13,10 +13,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     PAPER: {},  # the reference's values, which are the defaults of the options
     # up to about 20 images of a class; every value was chosen on held-out images, docs/few_images.md has the tables
     "few": {
-        "regularizer": "smile",
-        "max_iters": 100,
+        "regularizer": "fe",
+        "max_iters": 300,
         "batch_size": 16,
-        "lr": 0.003,
+        "lr": 0.001,
+        "head_lr_mult": 3.0,
         "head_init": "zero",
         "freeze_bn": True,
         "probe": True,

@@ -26,6 +26,10 @@ CELLS = {
     "demo_bakeoff": 11,
     "photos": 40,
     "photos_choice": 30,
+    "photos_frozen_choice": 20,
+    "few_letters_choice": 189,
+    "few_choice": 36,
+    "few": 15,
 }
 TEXT = """
 title: A grid
