@@ -111,7 +111,7 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(script, flags
     )
 
 
-def test_a_report_has_its_tables_and_a_line_in_place_of_its_pictures(pets, lacking):
+def test_a_report_has_its_page_and_tables_and_a_line_in_place_of_its_pictures(pets, lacking):
     lacking("matplotlib")
     done = call(
         "test.py", "--ckpts", "toy.pdparams", "--test_dir", "dataset/test", "--gpu", -1, "--report", "out", cwd=pets
@@ -120,7 +120,7 @@ def test_a_report_has_its_tables_and_a_line_in_place_of_its_pictures(pets, lacki
     said = "WARNING: out: without confusion.png and worst.png: matplotlib is not installed: pip install matplotlib\n"
     assert said in done.stderr
     tables = {"per_class.csv", "confusion.csv", "confused_pairs.csv", "predictions.csv"}
-    assert {path.name for path in (pets / "out").iterdir()} == tables
+    assert {path.name for path in (pets / "out").iterdir()} == {*tables, "index.html"}
 
 
 def test_the_embedded_task_names_what_its_letters_need(tmp_path, lacking):
