@@ -38,7 +38,7 @@ def commands(page):
     """Yield the commands of a page that call a script, each as words."""
     text = re.sub(r"\\\n\s*", " ", content(page))
     for line in re.findall(r"^(?:    )?(?:\$ )?(python (?:\w+\.py|-m [\w.]+) .*)$", text, re.MULTILINE):
-        words = shlex.split(line, comments=True)
+        words = shlex.split(line.partition(" > ")[0], comments=True)
         if (
             not {"--help", "lwf"} & {*words}
             and "..." not in words
