@@ -45,6 +45,8 @@ def _scores(recipe: Recipe, cells: Cells) -> str:
     parts = [f"<p>Measured: {escaped(measures_title(recipe))}; mean ± sample standard deviation over the seeds.</p>"]
     if recipe.published:
         parts.append("<p>Published: as it was printed. Difference: measured - published.</p>")
+    if recipe.choose:
+        parts.append("<p>Chosen by trials on held-out training images, which are in table.md and trials.csv.</p>")
     for dataset, protocol, name in columns(recipe):
         title = ", ".join(titles(recipe, dataset, protocol, name))
         head, lines = rows(recipe, cells, dataset, protocol, name)
