@@ -17,7 +17,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_iters": 300,
         "batch_size": 16,
         "lr": 0.001,
-        "head_lr_mult": 3.0,
+        "head_lr_mult": 10.0,
         "head_init": "zero",
         "freeze_bn": True,
         "probe": True,
