@@ -263,7 +263,7 @@ def test_ctrl_break_reaches_the_processes_of_a_recipe_and_they_heed_it(windows, 
     assert copy["_APART"] == {"creationflags": 512}
     pool = copy["Pool"]([-1], print)
     pool.working[0] = SimpleNamespace(process=SimpleNamespace(send_signal=sent.append))
-    pool._forward(signal.SIGINT)
+    pool.cancel(signal.SIGINT)
     assert sent == [1]
 
 
