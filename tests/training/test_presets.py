@@ -8,6 +8,7 @@ from training import presets
 from training.options import FLAGS, Options
 from training.parsing import parse
 from training.settings import text
+from utils.errors import UsageError
 
 FEW = presets.PRESETS["few"]
 
@@ -59,6 +60,12 @@ def test_what_is_given_holds():
     assert (scratch.freeze_bn, scratch.probe) == (False, False)
     transformer = parse(["--preset", "few", "--model_arch", "vit_small_patch16_224"])  # no batch normalisation
     assert not transformer.freeze_bn
+
+
+def test_there_is_no_other():
+    for read in (Options.of, Options.from_flags):
+        with pytest.raises(UsageError, match="--preset.*fwe.*paper, few"):
+            read({"preset": "fwe"})
 
 
 def test_a_file_of_settings_repeats_it(folder):
