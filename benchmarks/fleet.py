@@ -116,9 +116,9 @@ def cost(run: Run, steps: dict[str, float], start: float) -> Cost:
             scored = counts.train * share * int(run.recipe.sampling(run.cell).get("sample_rate", 100)) / 100
         images += scored * (IL_PASSES if score.get("il") == "true" else 1)
     step = steps[arch]
-    seconds = updates * step * METHODS.get(settings["regularizer"], 1.0)
+    seconds = updates * step * METHODS.get(run.method, 1.0)
     seconds += images * FORWARD * step / int(settings.get("batch_size", 48)) + start * (1 + len(run.recipe.scores))
-    size = MEGABYTES[arch] * (3 if settings["regularizer"] == "smile" else 2)  # weights, momentum, SMILE's teacher
+    size = MEGABYTES[arch] * (3 if run.method == "smile" else 2)  # weights, momentum, SMILE's teacher
     saves = math.ceil(updates / int(settings["save_frequency"])) + evaluations  # _Best at most at every evaluation
     return Cost(seconds, saves * size, 2 * size)
 
