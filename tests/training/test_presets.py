@@ -75,6 +75,10 @@ def test_a_file_of_settings_repeats_it(folder):
     (folder / "few.yaml").write_text("preset: few\nlr: 0.25\n")
     assert parse(["--config", "few.yaml"]).batch_size == FEW["batch_size"]
     assert parse(["--config", "few.yaml"]).lr == 0.25
+    (folder / "off.yaml").write_text("preset: few\nprobe: false\nfreeze-bn: no\n")
+    off = parse(["--config", "off.yaml"])
+    assert (off.probe, off.freeze_bn, off.head_init) == (False, False, FEW["head_init"])
+    assert parse(["--config", "off.yaml", "--freeze_bn"]).freeze_bn
 
 
 def test_the_embedded_task_has_it_too(folder):
