@@ -200,8 +200,9 @@ class Run:
 
     def drop_checkpoints(self) -> None:
         """Delete the weights of a finished run."""
-        for path in (*self.files("_Best.pdparams"), *self.files("_Last.pdparams")):
-            path.unlink(missing_ok=True)
+        for kind in ("Best", "Last", "Probe"):
+            for path in self.files(f"_{kind}.pdparams"):
+                path.unlink(missing_ok=True)
 
     def link_subset(self) -> None:
         """Make the folder `subset` unless it exists.
