@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         gpu = devices(options.gpus, elsewhere)[0]
         print(*(listing.jsonl(asked, gpu) if elsewhere else listing.text(asked, gpu)), sep="\n")
         return 0
-    with alone(out), place(options) as where:
+    with place(options) as where, alone(out):
         possible = making.provide(asked, where)
         if options.prepare:
             print(f"{count(len(possible))} can be made")

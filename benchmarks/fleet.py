@@ -98,7 +98,8 @@ def cost(run: Run, steps: dict[str, float], start: float) -> Cost:
     """Return what a run takes with `steps` seconds for an update of plain fine-tuning by network.
 
     Raises:
-        UsageError: the network has no such number, or the data set is not an official one.
+        UsageError: the network has no such number, the data set is not an official one, or the recipe leaves out a
+            number of updates.
     """
     settings, counts = run.settings, getattr(DATA_SETS.get(run.dataset.get("folder")), "counts", None)
     arch = settings.get("model_arch", "resnet50")
@@ -107,6 +108,9 @@ def cost(run: Run, steps: dict[str, float], start: float) -> Cost:
         raise errors.UsageError(
             f"{run.recipe.path}: {' '.join(run.cell)}: no assumptions for it; there are some for {known}"
         )
+    absent = [flag for flag in ("max_iters", "eval_frequency", "save_frequency") if flag not in settings]
+    if absent:
+        raise errors.UsageError(f"{run.recipe.path}: {' '.join(run.cell)}: expected are options with {absent[0]}")
     updates, share = int(settings["max_iters"]), class_share(settings, counts.classes)
     evaluations = math.ceil(updates / int(settings["eval_frequency"]))
     images = evaluations * counts.test * share
@@ -116,9 +120,9 @@ def cost(run: Run, steps: dict[str, float], start: float) -> Cost:
             scored = counts.train * share * int(run.recipe.sampling(run.cell).get("sample_rate", 100)) / 100
         images += scored * (IL_PASSES if score.get("il") == "true" else 1)
     step = steps[arch]
-    seconds = updates * step * METHODS.get(settings["regularizer"], 1.0)
+    seconds = updates * step * METHODS.get(run.method, 1.0)
     seconds += images * FORWARD * step / int(settings.get("batch_size", 48)) + start * (1 + len(run.recipe.scores))
-    size = MEGABYTES[arch] * (3 if settings["regularizer"] == "smile" else 2)  # weights, momentum, SMILE's teacher
+    size = MEGABYTES[arch] * (3 if run.method == "smile" else 2)  # weights, momentum, SMILE's teacher
     saves = math.ceil(updates / int(settings["save_frequency"])) + evaluations  # _Best at most at every evaluation
     return Cost(seconds, saves * size, 2 * size)
 

@@ -68,7 +68,7 @@ class ImageFolder:
     def key(self, position: int) -> str:
         """Return what tells an image from others: its path, and its class and weight where a list has them."""
         path = self.paths[position]
-        weight = "" if self.weights is None else f"\0{self.weights[position]!r}"
+        weight = "" if self.weights is None else f"\0{float(self.weights[position])}"
         return f"{path}\0{self.class_names[self.labels[position]]}{weight}" if self.file else path
 
     def select(self, positions: np.ndarray | list[int]) -> ImageFolder:

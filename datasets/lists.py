@@ -59,10 +59,31 @@ def read_list(
     root = path.parent if root is None else Path(root)
     if not root.is_dir():
         raise DataError(f"{culprit}: its paths are relative to {root}, which is not a folder; see --data_root")
-    accepted = None if class_names is None else {*class_names}
-    places: dict[str, tuple[str, int, list[str]]] = {}
     more = [column for column in (group_column, weight_column) if column is not None]
-    for line, (name, label, *cells) in _rows(_text(path, culprit), path, culprit, path_column, label_column, more):
+    rows = _rows(_text(path, culprit), path, culprit, path_column, label_column, more)
+    places = _places(rows, culprit, root, class_names, more, weight_column)
+    if not places:
+        raise DataError(f"{culprit}: no image in it; expected is a line for each image")
+    known = class_names or _ordered({label for label, *_ in places.values()})
+    number = {name: i for i, name in enumerate(known)}
+    paths = sorted(places, key=lambda inner: (number[places[inner][0]], inner))
+    labels = np.asarray([number[places[inner][0]] for inner in paths], dtype="int64")
+    groups = None if group_column is None else [places[inner][2][0] for inner in paths]
+    weights = None if weight_column is None else np.array([places[inner][2][-1] for inner in paths], dtype="float32")
+    return ImageFolder(root, list(known), paths, labels, file=path, groups=groups, weights=weights)
+
+
+def _places(
+    rows: Iterator[Row],
+    culprit: str,
+    root: Path,
+    class_names: list[str] | None,
+    more: list[str],
+    weight_column: str | None,
+) -> dict[str, tuple[str, int, list[str]]]:
+    """Return label, line and the cells of the columns `more` by the path of each image below `root`."""
+    accepted, places = None if class_names is None else {*class_names}, {}
+    for line, (name, label, *cells) in rows:
         where = f"{culprit}, line {line}"
         if not label.isprintable() or not label:
             raise DataError(f"{where}: the label is {shortened(label)!r}; accepted are the names of classes")
@@ -78,15 +99,7 @@ def read_list(
             labels = "" if other == label else f" as {other}, now as {label}"
             raise DataError(f"{where}: {inner} is in line {before} already{labels}")
         places[inner] = label, line, cells
-    if not places:
-        raise DataError(f"{culprit}: no image in it; expected is a line for each image")
-    known = class_names or _ordered({label for label, *_ in places.values()})
-    number = {name: i for i, name in enumerate(known)}
-    paths = sorted(places, key=lambda inner: (number[places[inner][0]], inner))
-    labels = np.asarray([number[places[inner][0]] for inner in paths], dtype="int64")
-    groups = None if group_column is None else [places[inner][2][0] for inner in paths]
-    weights = None if weight_column is None else np.array([places[inner][2][-1] for inner in paths], dtype="float32")
-    return ImageFolder(root, list(known), paths, labels, file=path, groups=groups, weights=weights)
+    return places
 
 
 def _weight(cell: str, where: str, column: str) -> None:

@@ -70,7 +70,7 @@ class Features:
                 arrays = {name: archive[name] for name in ("features", "paths", "classes", "network")}
         except FileNotFoundError:
             raise WeightsError(f"{path}: no such file") from None
-        except (*_DAMAGED, KeyError, TypeError):
+        except (*_DAMAGED, KeyError, TypeError, AttributeError):  # the last two: an array, which is no archive
             raise WeightsError(f"{path}: not a file of predict.py --features, or damaged") from None
         found = {name: (array.dtype.kind, array.ndim) for name, array in arrays.items()}
         features, paths = arrays["features"], arrays["paths"]

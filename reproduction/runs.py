@@ -14,7 +14,7 @@ from datasets.folder import scan
 from datasets.splits import choose
 from reproduction.recipes import Cell, Recipe, digest
 from reproduction.values import HELD_OUT
-from training import embedded
+from training import embedded, presets
 from training.options import AUTO, Options
 from utils.errors import UsageError
 from utils.system import link, rename
@@ -61,6 +61,11 @@ class Run:
         return {flag: value.replace("{data_root}", self.data_root) for flag, value in settings.items()}
 
     @property
+    def method(self) -> str:
+        """The method, which its options name, or leave to their preset or the default."""
+        return presets.regularizer(self.settings)
+
+    @property
     def splits(self) -> bool:
         """Whether it is scored on images held out of its training folder."""
         return bool(HELD_OUT & self.settings.keys())
@@ -100,12 +105,11 @@ class Run:
 
     def file(self, ending: str) -> Path:
         """Return the run's file with `ending`, named as by `finetune.py`."""
-        return self.save / f"{self.name}_{self.settings['regularizer']}{ending}"
+        return self.save / f"{self.name}_{self.method}{ending}"
 
     def files(self, ending: str) -> list[Path]:
         """Return the files with `ending` of all that it trains: of each of its folds, then of all images."""
-        method = self.settings["regularizer"]
-        folds = [self.save / f"{self.name}_fold{number}_{method}{ending}" for number in range(1, self.folds + 1)]
+        folds = [self.save / f"{self.name}_fold{number}_{self.method}{ending}" for number in range(1, self.folds + 1)]
         return [*folds, self.file(ending)]
 
     def commands(self) -> list[tuple[list[str], Path]]:
@@ -196,8 +200,9 @@ class Run:
 
     def drop_checkpoints(self) -> None:
         """Delete the weights of a finished run."""
-        for path in (*self.files("_Best.pdparams"), *self.files("_Last.pdparams")):
-            path.unlink(missing_ok=True)
+        for kind in ("Best", "Last", "Probe"):
+            for path in self.files(f"_{kind}.pdparams"):
+                path.unlink(missing_ok=True)
 
     def link_subset(self) -> None:
         """Make the folder `subset` unless it exists.

@@ -67,6 +67,13 @@ def test_what_it_has_no_assumption_for_is_refused(flags):
         fleet.main([str(ROOT / "recipes" / "bakeoff.yaml")])
 
 
+def test_a_recipe_that_leaves_out_a_number_of_updates_is_named(tmp_path):
+    text = (ROOT / "recipes" / "table3.yaml").read_text().replace("save_frequency", "print_frequency")
+    (tmp_path / "own.yaml").write_text(text.partition("\npublished: {")[0])
+    with pytest.raises(UsageError, match=r"own\.yaml: .*: expected are options with save_frequency$"):
+        fleet.main([str(tmp_path / "own.yaml")])
+
+
 def test_stub_runs_are_handed_out_and_counted(capsys):
     executors.main(["--runs", "3", "--processes", "2"])
     header, line = capsys.readouterr().out.splitlines()

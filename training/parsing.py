@@ -42,13 +42,13 @@ def parse(argv: list[str]) -> Options:
     return Options.of({**written, **given})
 
 
-def _settings(path: str) -> dict[str, str]:
+def _settings(path: str) -> dict[str, str | None]:
     bare = {name: True for name, option in FLAGS.items() if option.metadata["bare"]}
     switches = {name: False for name, option in FLAGS.items() if option.metadata["accepts"] is SWITCH}
     return settings.read(path, {**bare, **switches})
 
 
-def _of_file(path: str, texts: dict[str, str], name: str) -> dict[str, Any]:
+def _of_file(path: str, texts: dict[str, str | None], name: str) -> dict[str, Any]:
     """Return the options in the file of `--config`, of a run of method `name`.
 
     Raises:
@@ -60,7 +60,8 @@ def _of_file(path: str, texts: dict[str, str], name: str) -> dict[str, Any]:
             if option not in known:
                 near = difflib.get_close_matches(option, known, 1)
                 refuse(option, name, f"the nearest option is {near[0]}" if near else "--help lists the accepted ones")
-        return values(texts, name)
+        off = {option: False for option, text in texts.items() if text is None}  # which a preset may have on
+        return {**values({option: text for option, text in texts.items() if option not in off}, name), **off}
     except UsageError as error:
         raise UsageError(f"--config {path}: {error}") from None
 

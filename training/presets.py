@@ -7,6 +7,8 @@ from typing import Any
 
 import regularizers
 from models import ARCHITECTURES
+from utils.commandline import shortened
+from utils.errors import UsageError
 
 PAPER = "paper"
 PRESETS: dict[str, dict[str, Any]] = {
@@ -31,7 +33,13 @@ def regularizer(given: Mapping[str, Any]) -> str:
 
 
 def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the preset's values beside the options in `given`, without those that something given excludes."""
+    """Return the preset's values beside the options in `given`, without those that something given excludes.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    if given.get("preset", PAPER) not in PRESETS:
+        raise UsageError(f"--preset {shortened(str(given['preset']))}: accepted are {', '.join(PRESETS)}")
     excluded = {"max_iters"} if given.get("epochs") or given.get("time") else set()
     network = ARCHITECTURES.get(given.get("model_arch"))
     if given.get("bn_momentum") is not None or network and not network.network.normalises_batches:

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
     from training.options import Options
 
 # of the call or decided by then, not of what a run is; `run` and `embedded` follow from the others
-_LEFT_OUT = ("resume", "overwrite", "dry_run", "check_data", "epochs", "time", "preset", "run", "embedded", "method")
+_LEFT_OUT = ("resume", "overwrite", "dry_run", "check_data", "epochs", "time", "preset", "elastic")
+_LEFT_OUT += ("run", "embedded", "method")
 HEAD = f"# {typed('finetune.py')} --config THIS_FILE --name ANOTHER repeats the run\n"
 _TRUE, _FALSE = ("", "true", "yes", "on"), ("false", "no", "off")
 
 
-def read(path: str, switches: dict[str, bool]) -> dict[str, str]:
+def read(path: str, switches: dict[str, bool]) -> dict[str, str | None]:
     """Return the options in a YAML file, name to text, as the command line would have them.
 
-    A dash in a name is taken for an underscore. A switch that is on has an empty text, one that is off is left out.
+    A dash in a name is taken for an underscore. A switch that is on has an empty text, one that is off None.
 
     Args:
         path: the file.
@@ -44,7 +45,7 @@ def read(path: str, switches: dict[str, bool]) -> dict[str, str]:
         if name in texts:
             raise UsageError(f"{path}: {name} is there twice")
         texts[name] = text
-    return {name: text for name, text in _switched(path, texts, switches).items() if text is not None}
+    return _switched(path, texts, switches)
 
 
 def _switched(path: str, texts: dict[str, str], switches: dict[str, bool]) -> dict[str, str | None]:

@@ -49,6 +49,26 @@ def test_finetune_writes_where_the_run_looks(recipe, tmp_path):
     assert made.name.endswith("_s4")
 
 
+def test_no_weights_are_left_of_a_run_that_drops_them(recipe, tmp_path):
+    made = run(recipe, tmp_path)
+    made.save.mkdir(parents=True)
+    for ending in ("_Best.pdparams", "_Last.pdparams", "_Probe.pdparams", ".json"):
+        made.file(ending).write_text("{}")
+    made.drop_checkpoints()
+    assert os.listdir(made.save) == [made.file(".json").name]
+
+
+@pytest.mark.parametrize(("options", "name"), [("preset: few", "fe"), ("lr: 0.1", "smile"), ("preset: paper", "smile")])
+def test_a_method_may_be_left_to_the_preset_or_the_default(options, name, tmp_path):
+    weights = "model_arch: resnet18, image_size: 32, pretrained: imagenet"
+    text = RECIPE.replace("model_arch: resnet8, image_size: 32, pretrained: none", weights)
+    text = text.replace("regularizer: l2}", f"{options}}}")
+    (tmp_path / "grid.yaml").write_text(text)
+    made = run(load(tmp_path / "grid.yaml"), tmp_path)
+    assert (made.method, made.state()) == (name, "new")
+    assert made.file(".json").name == f"{made.parsed().run}.json" == f"{made.name}_{name}.json"
+
+
 def test_test_scores_what_the_run_left(recipe, tmp_path):
     made = run(recipe, tmp_path)
     (_, trained), (train, first), (test, second) = made.commands()

@@ -46,6 +46,7 @@ def test_weights_follow_their_images():
     assert images.select([3, 1]).weights.tolist() == [0.75, 0.25]
     assert images.key(3) != read_list("equal.csv", root="pets", weight_column="weight").key(3)
     assert images.key(4) == read_list("equal.csv", root="pets", weight_column="weight").key(4)
+    assert images.key(3).split("\0")[1:] == [images.class_names[0], "0.75"]  # not as this version of NumPy writes it
     assert read_list("pets.csv", root="pets").weights is None
 
 

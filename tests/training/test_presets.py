@@ -8,6 +8,7 @@ from training import presets
 from training.options import FLAGS, Options
 from training.parsing import parse
 from training.settings import text
+from utils.errors import UsageError
 
 FEW = presets.PRESETS["few"]
 
@@ -61,6 +62,12 @@ def test_what_is_given_holds():
     assert not transformer.freeze_bn
 
 
+def test_there_is_no_other():
+    for read in (Options.of, Options.from_flags):
+        with pytest.raises(UsageError, match="--preset.*fwe.*paper, few"):
+            read({"preset": "fwe"})
+
+
 def test_a_file_of_settings_repeats_it(folder):
     options = parse(["--preset", "few", "--max_iters", "40"])
     (folder / "run.yaml").write_text(text(options))
@@ -68,6 +75,10 @@ def test_a_file_of_settings_repeats_it(folder):
     (folder / "few.yaml").write_text("preset: few\nlr: 0.25\n")
     assert parse(["--config", "few.yaml"]).batch_size == FEW["batch_size"]
     assert parse(["--config", "few.yaml"]).lr == 0.25
+    (folder / "off.yaml").write_text("preset: few\nprobe: false\nfreeze-bn: no\n")
+    off = parse(["--config", "off.yaml"])
+    assert (off.probe, off.freeze_bn, off.head_init) == (False, False, FEW["head_init"])
+    assert parse(["--config", "off.yaml", "--freeze_bn"]).freeze_bn
 
 
 def test_the_embedded_task_has_it_too(folder):
