@@ -12,7 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+def _starts(path: str) -> bool:
+    """Return whether the program runs at all: some systems have a script in its place that says how to install it."""
+    return subprocess.run([path, "--version"], capture_output=True, timeout=60).returncode == 0
+
+
+_NAMED = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+CHROMIUM = next(filter(_starts, _NAMED), None)
 _FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-default-browser-check"),

@@ -37,6 +37,8 @@ def check(options: Options) -> None:
 def _check_files(options: Options) -> None:
     if options.resume and options.overwrite:
         raise UsageError("--resume and --overwrite: give one of them")
+    if options.elastic and not options.resume:
+        raise UsageError("--elastic is of resumed runs; accepted with --resume")
     if "/" in options.name or options.name.startswith("."):
         raise UsageError(f"--name {options.name}: a name, not a path")
     if refused(options.run):

@@ -218,3 +218,9 @@ def test_images_are_resized_as_for_the_weights(tmp_path, monkeypatch, pretrained
     Path("file.pdparams").touch()
     given = {"train_dir": "x", "model_arch": arch, "image_size": size, "pretrained": pretrained}
     assert Options.of({**given, "regularizer": "l2"}).resize_size == resize
+
+
+def test_another_number_of_processes_is_of_resumed_runs():
+    with pytest.raises(UsageError, match="--elastic is of resumed runs; accepted with --resume"):
+        parse(["--elastic"])
+    assert parse(["--elastic", "--resume"]).elastic
