@@ -30,6 +30,7 @@ CELLS = {
     "few_letters_choice": 189,
     "few_choice": 36,
     "few": 15,
+    "demo_folds": 4,
 }
 TEXT = """
 title: A grid
