@@ -83,9 +83,7 @@ def run(options: Options) -> Summary | None:
             run = build(options, train, skipped, images, ranks)
         if options.probe and not (options.resume and log.path("_Last.pdparams").exists()):
             probe.begin(run, log)
-        if options.probe == ONLY:
-            return None
-        return finetune(run, evaluation, log, where)
+        return None if options.probe == ONLY else finetune(run, evaluation, log, where)
 
 
 def decode(
