@@ -96,10 +96,10 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
     run(single)
     found, truth = np.concatenate(logits), np.concatenate(labels)
     hits = found.argmax(axis=1) == truth
+    final = Path(options.save, f"{options.run}_Last.pdparams")
     calibration = calibrate(found, truth) if options.calibrate else None
     if calibration:
-        last = Path(options.save, f"{options.run}_Last.pdparams")
-        checkpoint.save(last, {**checkpoint.read(last), "calibration": calibration})
+        checkpoint.save(final, {**checkpoint.read(final), "calibration": calibration})
     pooled = Pooled(
         run=options.run,
         folds=count,
@@ -108,13 +108,16 @@ def cross_validate(options: Options, run: Callable[[Options], Summary | None]) -
         **dict(zip(("low", "high"), interval(int(hits.sum()), len(truth)))),
         class_acc={name: 100 * float(hits[truth == k].mean()) for k, name in enumerate(held.class_names)},
         each=each,
-        final=f"{options.run}_Last.pdparams",
+        final=final.name,
         temperature=calibration and calibration["temperature"],
     )
-    base = Path(options.save, f"{options.run}_folds")
+    _write(pooled, rows, Path(options.save, f"{options.run}_folds"))
+    return pooled
+
+
+def _write(pooled: Pooled, rows: list[dict], base: Path) -> None:
     write_text(f"{base}.csv", csv_text(sorted(rows, key=lambda row: row["path"])))
     write_text(f"{base}.json", json.dumps(asdict(pooled), indent=2) + "\n")
-    return pooled
 
 
 def _out_of_fold(options: Options) -> tuple[Dataset, np.ndarray]:
