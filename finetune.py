@@ -81,7 +81,7 @@ def run(options: Options) -> Summary | None:
             return None
         with ranks.rank0_first():
             run = build(options, train, skipped, images, ranks)
-        if options.probe and not (options.resume and log.path("_Last.pdparams").exists()):
+        if not (options.resume and log.path("_Last.pdparams").exists()):
             probe.begin(run, log)
         return None if options.probe == ONLY else finetune(run, evaluation, log, where)
 

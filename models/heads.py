@@ -7,7 +7,7 @@ import math
 import numpy as np
 from paddle import nn
 
-INITS = ("paddle", "torch", "zero")
+INITS = ("paddle", "torch", "zero", "probe")
 
 
 def reset_head(head: nn.Linear, rng: np.random.Generator, init: str) -> None:
@@ -18,10 +18,11 @@ def reset_head(head: nn.Linear, rng: np.random.Generator, init: str) -> None:
         rng: where the draw comes from.
         init: "paddle" for U(-sqrt(6 / (in + out)), +) and a bias of 0, the framework's default; "torch" for
             U(-1 / sqrt(in), +) for both, that of the authors' PyTorch code; "zero" for zeros, where the first
-            cross-entropy is ln(out) whatever the features.
+            cross-entropy is ln(out) whatever the features; "probe" for zeros too, in whose place a run puts a linear
+            probe before its first update.
     """
     fan_in, fan_out = head.weight.shape
-    if init == "zero":
+    if init in ("zero", "probe"):
         for tensor in (head.weight, head.bias):
             tensor.set_value(np.zeros(tensor.shape, "float32"))
         return

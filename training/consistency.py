@@ -86,8 +86,9 @@ def _check_method(options: Options, needs: Requirements) -> None:
     if needs.stages and options.model_arch not in STAGED:
         accepted = f"accepted are {', '.join(STAGED)}: {needs.stages}"
         raise UsageError(f"{method} --model_arch {options.model_arch}: {accepted}")
-    if options.probe and options.pretrained == "none":
-        raise UsageError("--probe needs a pretrained network, --pretrained is none")
+    for asked, flag in ((options.probe, "--probe"), (options.head_init == "probe", "--head_init probe")):
+        if asked and options.pretrained == "none":
+            raise UsageError(f"{flag} needs a pretrained network, --pretrained is none")
 
 
 def _check_training(options: Options, needs: Requirements) -> None:

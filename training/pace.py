@@ -13,6 +13,7 @@ import paddle
 from checkpoints import checkpoint
 from datasets.loader import Dataset
 from evaluation.scores import evaluate
+from training import probe
 from training.build import Run, batches_of, build
 from training.options import Options
 from training.runlog import NullLog, RunLog
@@ -33,17 +34,19 @@ A_DAY = 86400.0
 
 @dataclass(frozen=True)
 class Pace:
-    """The seconds of the parts of a run: an update with its batch, an evaluation, a checkpoint."""
+    """The seconds of the parts of a run: an update with its batch, an evaluation, a checkpoint, what the end takes."""
 
     update: float
     evaluation: float
     checkpoint: float = 0.0
+    end: float = 0.0
 
     def seconds(self, options: Options, steps: int) -> float:
         """Return the seconds of `steps` updates with their evaluations; half of these write `_Best` beside `_Last`."""
         evaluations = -(-steps // at(options.eval_frequency, steps))
         saves = evaluations if options.save_frequency is None else max(evaluations, steps // options.save_frequency)
-        return steps * self.update + evaluations * self.evaluation + (saves + evaluations / 2) * self.checkpoint
+        written = (saves + evaluations / 2) * self.checkpoint
+        return steps * self.update + evaluations * self.evaluation + written + self.end
 
 
 def with_length(
@@ -99,7 +102,7 @@ def _most_steps(pace: Pace, options: Options, seconds: float) -> int:
 def measure(options: Options, train: Dataset, evaluation: Dataset, ranks: Ranks) -> tuple[Pace, float]:
     """Time a few updates, evaluations and a checkpoint of a run that is thrown away; return also the seconds to build.
 
-    The means over the ranks, the same on each.
+    A linear probe counts as building, by its pass over the training images. The means over the ranks, the same on each.
     """
     began = time.perf_counter()
     with ranks.rank0_first():
@@ -120,7 +123,11 @@ def measure(options: Options, train: Dataset, evaluation: Dataset, ranks: Ranks)
     with tempfile.TemporaryDirectory() as folder:
         save(run, Path(folder, "timed.pdparams"), 1, lambda _: None)
     saving = time.perf_counter() - before
-    parts = [statistics.fmean(seconds[1:]), evaluation_seconds(run, evaluation), saving, building]
+    if probe.wanted(options):
+        building += evaluation_seconds(run, train)
+    scoring = evaluation_seconds(run, evaluation)
+    teacher = scoring if run.regularizer.averaged else 0.0  # scored once, after the last update
+    parts = [statistics.fmean(seconds[1:]), scoring, saving, teacher, building]
     means = ranks.all_reduce_sum(paddle.to_tensor(parts, dtype="float64")) / ranks.count
     *parts, building = means.tolist()
     return Pace(*parts), building
@@ -165,7 +172,8 @@ class Forecast:
         options = self.run.options
         update = (time.perf_counter() - self.began) / (TIMED - 1)
         with self.run.watch.exclude():
-            pace = Pace(update, evaluation_seconds(self.run, self.evaluation))
+            scoring = evaluation_seconds(self.run, self.evaluation)
+        pace = Pace(update, scoring, end=scoring if self.run.regularizer.averaged else 0.0)
         rest = pace.seconds(options, options.max_iters) - done * update
         self.log.line(
             f"an update takes {duration(pace.update)}, an evaluation {duration(pace.evaluation)}; "

@@ -1,4 +1,4 @@
-"""A linear probe: a classifier of the frozen pretrained features, fitted to its minimum; a run can begin with one.
+"""A linear probe: a classifier of the frozen pretrained features, fitted to its minimum; a run can start from it.
 
     minimise mean CE(x W + b, y) + decay / 2 ||W||_F^2,   x = g(image) / s,   s^2 = mean ||g(image)||^2
 
@@ -22,10 +22,12 @@ from evaluation.metrics import accuracy, cross_entropy
 from evaluation.scores import eval_mode
 from regularizers.linear import logistic_regression, of_clean_images
 from training.build import Run
+from training.options import Options
 from training.runlog import NullLog, RunLog
 from utils.errors import UsageError
 from utils.words import duration
 
+START = "probe"  # the value of --head_init for which the head starts from it
 FOLDS = 5
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
 
@@ -107,18 +109,40 @@ def of_run(run: Run) -> Probe | None:
     return probe and replace(probe, seconds=time.perf_counter() - began)
 
 
+def wanted(options: Options) -> bool:
+    """Return whether a run begins with a probe."""
+    return bool(options.probe) or options.head_init == START
+
+
 def begin(run: Run, log: RunLog | NullLog) -> None:
-    """Say what a probe of a run before its first update reaches, and write it to `_Probe.pdparams`."""
+    """Fit a probe to a run before its first update, if its options ask for one.
+
+    Says what the probe reaches. With `--probe` it is written to `_Probe.pdparams`, with `--head_init probe` the head
+    starts from it.
+    """
+    options = run.options
+    if not wanted(options):
+        return
     probe = of_run(run)
     if probe is None:
         what = "image" if run.train.groups is None else "group of images"
-        log.line(f"--probe: a class has a single {what}, so nothing can be held out")
+        then = "; the head starts at zero" if options.head_init == START else ""
+        log.line(f"no linear probe: a class has a single {what}, so nothing can be held out{then}")
         return
     log.line(str(probe))
-    if run.ranks.first:
+    if options.head_init == START:
+        _start_from(probe, run)
+    if options.probe and run.ranks.first:
         path = log.path("_Probe.pdparams")
         save(run, probe, path)
         log.line(f"{path}: the probe, for test.py and predict.py")
+
+
+def _start_from(probe: Probe, run: Run) -> None:
+    """Set the head to the probe of the first rank; other ranks may be other processors, which round otherwise."""
+    for parameter, value in ((run.model.head.weight, probe.weight), (run.model.head.bias, probe.bias)):
+        own = paddle.to_tensor(value.astype("float32") * run.ranks.first)
+        parameter.set_value(run.ranks.all_reduce_sum(own))
 
 
 def save(run: Run, probe: Probe, path: Path) -> None:

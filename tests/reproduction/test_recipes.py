@@ -27,8 +27,9 @@ CELLS = {
     "photos": 40,
     "photos_choice": 30,
     "photos_frozen_choice": 20,
+    "photos_few": 40,
     "few_letters_choice": 189,
-    "few_choice": 36,
+    "few_choice": 60,
     "few": 15,
     "demo_folds": 4,
 }

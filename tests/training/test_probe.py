@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 
 import finetune
 import test as scoring
+from checkpoints import checkpoint
 from datasets.subsets import folds
 from tests.pictures import write_folder
 from training import probe
@@ -106,6 +107,49 @@ def test_only_the_probe(folder, capsys):
     assert not (folder / "output/a_l2_Last.pdparams").exists()
 
 
-def test_without_pretrained_features_it_is_refused(folder):
-    with pytest.raises(UsageError, match="--probe needs a pretrained network"):
-        finetune.main([*FLAGS, "--pretrained", "none", "--probe"])
+@pytest.mark.parametrize("flags", ["--probe", "--head_init probe"])
+def test_without_pretrained_features_it_is_refused(folder, flags):
+    with pytest.raises(UsageError, match=f"{flags} needs a pretrained network"):
+        finetune.main([*FLAGS, "--pretrained", "none", *flags.split()])
+
+
+TINY = "--lr 1e-30 --eval_frequency 2"  # the updates change no bit
+
+
+def test_the_head_starts_from_the_probe(folder, capsys):
+    began = finetune.main(
+        [*FLAGS, *SOURCE, *TINY.split(), "--name", "a", "--probe", "--freeze_bn", "--head_init", "probe"]
+    )
+    words = "--ckpts output/a_l2_Probe.pdparams --test_dir pets/test --gpu -1 --json p.json"
+    scoring.main(words.split())
+    (row,) = json.loads((folder / "p.json").read_text())
+    assert (row["acc"], row["loss"]) == (began.last["acc"], began.last["loss"])
+    finetune.main([*FLAGS, *SOURCE, *TINY.split(), "--name", "b", "--freeze_bn", "--head_init", "probe"])
+    last = [checkpoint.read(folder / f"output/{name}_l2_Last.pdparams")["model"]["fc.weight"] for name in "ab"]
+    assert np.array_equal(*last)
+    assert not (folder / "output/b_l2_Probe.pdparams").exists()
+    assert capsys.readouterr().out.count("a linear probe of the pretrained features: ") == 2
+
+
+def test_a_run_that_goes_on_keeps_its_head(folder, monkeypatch):
+    words = [*FLAGS, *SOURCE, "--head_init", "probe", "--save_frequency", "1", "--eval_frequency", "2"]
+    whole = finetune.main([*words, "--name", "whole"])
+    monkeypatch.setattr(finetune, "report", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        finetune.main([*words, "--print_frequency", "2", "--name", "cut"])
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(probe, "of_run", stopped)
+    assert finetune.main([*words, "--print_frequency", "2", "--name", "cut", "--resume"]).last == whole.last
+
+
+def stopped(*_):
+    raise KeyboardInterrupt
+
+
+def test_where_nothing_can_be_held_out_the_head_starts_at_zero(folder, capsys):
+    for path in sorted((folder / "pets/train/cat").iterdir())[1:]:
+        path.unlink()
+    finetune.main([*FLAGS, *SOURCE, *TINY.split(), "--name", "a", "--head_init", "probe"])
+    assert "no linear probe: a class has a single image" in capsys.readouterr().out
+    assert np.abs(checkpoint.read(folder / "output/a_l2_Last.pdparams")["model"]["fc.weight"]).max() < 1e-20
