@@ -29,6 +29,7 @@ from utils.words import duration
 
 START = "probe"  # the value of --head_init for which the head starts from it
 FOLDS = 5
+KEPT = -1  # the fold of an image that is never held out
 DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -42,7 +43,7 @@ class Probe:
         decay: the weight decay that was chosen.
         folds: by how many it was chosen.
         acc: accuracy in percent over the images, each scored by a fit that did not see it.
-        count: the images.
+        count: the images that were scored.
         seconds: that all of it took.
     """
 
@@ -63,7 +64,10 @@ class Probe:
 
 
 def fit(features: np.ndarray, labels: np.ndarray, seed: int, groups: list[str] | None = None) -> Probe | None:
-    """Fit a probe to `features` [N, D] and `labels` [N]; None where a class has a single image, or a single group."""
+    """Fit a probe to `features` [N, D] and `labels` [N]; None where nothing can be held out.
+
+    The only image of a class is in every fit and is not scored. With `groups`, each class needs two.
+    """
     fold = _folds(labels, seed, groups)
     if fold is None:
         return None
@@ -71,16 +75,21 @@ def fit(features: np.ndarray, labels: np.ndarray, seed: int, groups: list[str] |
     # of D features and fewer images the minimum lies in the span of the images: exact, and far smaller
     u, values, axes = np.linalg.svd(features / scale, full_matrices=False)
     x, count = u * values, fold.max() + 1
+    truth = labels[fold != KEPT]
     scored = {decay: _out_of_fold(x, labels, fold, decay) for decay in DECAYS}
-    best = max(DECAYS, key=lambda decay: (accuracy(scored[decay], labels), -cross_entropy(scored[decay], labels)))
+    best = max(DECAYS, key=lambda decay: (accuracy(scored[decay], truth), -cross_entropy(scored[decay], truth)))
     weight, bias = logistic_regression(x, labels, best)
-    return Probe((weight @ axes).T / scale, bias, best, int(count), accuracy(scored[best], labels), len(labels))
+    return Probe((weight @ axes).T / scale, bias, best, int(count), accuracy(scored[best], truth), len(truth))
 
 
 def _folds(labels: np.ndarray, seed: int, groups: list[str] | None) -> np.ndarray | None:
     if groups is None:
-        count = min(FOLDS, np.bincount(labels).min())
-        return folds(labels, count, seed) if count >= 2 else None
+        counts = np.bincount(labels)
+        several, fold = counts[labels] >= 2, np.full(len(labels), KEPT)
+        if not several.any():
+            return None
+        fold[several] = folds(labels[several], min(FOLDS, counts[counts >= 2].min()), seed)
+        return fold
     of_class = [{group for group, label in zip(groups, labels) if label == each} for each in np.unique(labels)]
     count = min(FOLDS, *map(len, of_class))
     try:
@@ -94,7 +103,7 @@ def _out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray, decay: flo
     for each in range(fold.max() + 1):
         weight, bias = logistic_regression(x[fold != each], labels[fold != each], decay)
         logits[fold == each] = x[fold == each] @ weight.T + bias
-    return logits
+    return logits[fold != KEPT]
 
 
 def of_run(run: Run) -> Probe | None:
@@ -125,9 +134,9 @@ def begin(run: Run, log: RunLog | NullLog) -> None:
         return
     probe = of_run(run)
     if probe is None:
-        what = "image" if run.train.groups is None else "group of images"
+        what = "no class has two images" if run.train.groups is None else "a class has a single group of images"
         then = "; the head starts at zero" if options.head_init == START else ""
-        log.line(f"no linear probe: a class has a single {what}, so nothing can be held out{then}")
+        log.line(f"no linear probe: {what}, so nothing can be held out{then}")
         return
     log.line(str(probe))
     if options.head_init == START:

@@ -75,7 +75,16 @@ def test_features_that_say_all_are_right():
 def test_folds_are_no_more_than_the_images_of_a_class():
     features, labels = drawn(24, 6, 3, 1.0)
     assert probe.fit(features[:-5], labels[:-5], seed=0).folds == 3
-    assert probe.fit(features[:-7], labels[:-7], seed=0) is None
+    assert probe.fit(features[:3], np.arange(3), seed=0) is None
+
+
+def test_the_only_image_of_a_class_is_fitted_and_not_scored():
+    features, labels = drawn(24, 6, 3, 9.0)
+    found = probe.fit(features[:-7], labels[:-7], seed=0)  # one is left of the last class
+    assert (found.count, found.folds, found.acc) == (16, 5, 100)
+    assert np.argmax(features[16] @ found.weight + found.bias) == 2
+    others = probe.fit(features[:16], labels[:16], seed=0)
+    assert (others.count, others.folds) == (16, 5)
 
 
 @pytest.fixture
@@ -148,8 +157,8 @@ def stopped(*_):
 
 
 def test_where_nothing_can_be_held_out_the_head_starts_at_zero(folder, capsys):
-    for path in sorted((folder / "pets/train/cat").iterdir())[1:]:
+    for path in (folder / "pets/train").glob("*/00[1-9].png"):
         path.unlink()
     finetune.main([*FLAGS, *SOURCE, *TINY.split(), "--name", "a", "--head_init", "probe"])
-    assert "no linear probe: a class has a single image" in capsys.readouterr().out
+    assert "no linear probe: no class has two images" in capsys.readouterr().out
     assert np.abs(checkpoint.read(folder / "output/a_l2_Last.pdparams")["model"]["fc.weight"]).max() < 1e-20
