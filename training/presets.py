@@ -19,8 +19,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_iters": 300,
         "batch_size": 16,
         "lr": 0.001,
-        "head_lr_mult": 10.0,
-        "head_init": "zero",
+        "head_lr_mult": 3.0,
+        "head_init": "probe",
         "freeze_bn": True,
         "probe": True,
     },
@@ -45,7 +45,7 @@ def defaults(given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("bn_momentum") is not None or network and not network.network.normalises_batches:
         excluded.add("freeze_bn")
     if given.get("pretrained") == "none":
-        excluded |= {"freeze_bn", "probe"}
+        excluded |= {"freeze_bn", "probe", "head_init"}
     return {name: value for name, value in _chosen(given).items() if name not in excluded}
 
 

@@ -57,7 +57,7 @@ def test_what_is_given_holds():
     own = parse(["--preset", "few", "--bn_momentum", "0.9"])
     assert (own.freeze_bn, own.bn_momentum) == (False, 0.9)
     scratch = parse(["--preset", "few", "--pretrained", "none", "--regularizer", "l2"])
-    assert (scratch.freeze_bn, scratch.probe) == (False, False)
+    assert (scratch.freeze_bn, scratch.probe, scratch.head_init) == (False, False, parse([]).head_init)
     transformer = parse(["--preset", "few", "--model_arch", "vit_small_patch16_224"])  # no batch normalisation
     assert not transformer.freeze_bn
 
