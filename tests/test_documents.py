@@ -9,6 +9,7 @@ import export
 import predict
 import reproduce
 import test
+from tests import picture_of_methods
 from tests.scripts import ROOT
 from training.parsing import parse
 from utils.errors import UsageError, WeightsError
@@ -85,6 +86,10 @@ def test_the_loop_on_the_front_page_is_the_one_that_runs():
     dedented = [line.strip() for line in code.split("\n")]
     for line in filter(None, (line.strip() for line in shown.split("\n"))):
         assert line in dedented, line
+
+
+def test_the_picture_is_of_the_table_on_the_front_page():
+    assert picture_of_methods.PICTURE.read_text(encoding="utf-8") == picture_of_methods.draw()
 
 
 def test_the_front_page_is_short():
