@@ -81,9 +81,7 @@ def run(options: Options) -> Summary | None:
             return None
         with ranks.rank0_first():
             run = build(options, train, skipped, images, ranks)
-        if not (options.resume and log.path("_Last.pdparams").exists()):
-            probe.begin(run, log)
-        return None if options.probe == ONLY else finetune(run, evaluation, log, where)
+        return finetune(run, evaluation, log, where)
 
 
 def decode(
@@ -100,12 +98,16 @@ def decode(
         return train, skipped, digests(train, evaluation)
 
 
-def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary:
-    """Train from the first update, or from where `_Last` stopped, to the last one."""
+def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary | None:
+    """Train from the first update, or from where `_Last` stopped, to the last one; with `--probe only` none."""
     options, ranks, scores = run.options, run.ranks, None
     last = log.path("_Last.pdparams")
     done = first = restore(run, last) if options.resume and last.exists() else 0
     require_agreement(ranks, first, run.images, run.source)
+    if first == 0:
+        probe.begin(run, log)
+    if options.probe == ONLY:
+        return None
     updates = range(first, first if run.ends(first) else options.max_iters)
     log.start(first, options.max_iters, run.best["step"] > 0)
     log.describe(run, where)

@@ -2,9 +2,9 @@
 
     loss = CE;   after update t the head is drawn anew when t % max(1, total_steps // reinits) == 0 and t < total_steps
 
-The whole head is redrawn, weight and bias, as it was at the start; backbone, momentum and learning rate go on as they
-are. `reinits` counts as in the code of SMILE's authors, with the end of the run, where nothing is redrawn, as one of
-the moments: of 9000 updates, 1 redraws never, 2 after 4500, 4 after 2250, 4500 and 6750.
+The whole head is redrawn, weight and bias, as `--head_init` says (zeros for `probe`); backbone, momentum and learning
+rate go on as they are. `reinits` counts as in the code of SMILE's authors, with the end of the run, where nothing is
+redrawn, as one of the moments: of 9000 updates, 1 redraws never, 2 after 4500, 4 after 2250, 4500 and 6750.
 
 Differs from the official code: moments are counted in updates instead of epochs, `reinits` is its fc_reinit_times + 1,
 and the rate is not restarted with the head (its `cyclic`). Differs from that of SMILE's authors: the head is redrawn

@@ -33,7 +33,7 @@ def test_steps_measures_every_method(tmp_path):
     size = "--model_arch resnet8 --image_size 32 --batch_size 4 --classes 3"
     printed, content = measured(f"benchmarks/steps.py {size} --repeats 2 --attention", tmp_path)
     lines = [line.split() for line in printed.splitlines()]
-    assert lines[0] == ["method", "ms", "x", "L2", "x", "floor", "at", "most"]
+    assert lines[0] == ["method", "ms", "x", "L2", "x", "floor", "fastest", "at", "most"]
     names = [*REGULARIZERS, "eval forward"]
     assert [row["method"] for row in content["steps"]] == names
     assert [line[0] for line in lines[1:12]] == names[:11]
@@ -53,7 +53,8 @@ def test_the_floor_is_an_l2_step_and_the_forwards_a_method_needs(capsys):
     assert [rows[name]["x L2"] for name in times] == [1, 2, 2, 2 / 3, 1 / 3]
     assert [rows[name]["x floor"] for name in times] == [None, 2, 1.5, 2, None]
     assert [rows[name]["at most"] for name in times] == [None, 1.03, 1.05, 1.05, None]
-    assert "smile         6000.0  2.000    1.500    1.050" in capsys.readouterr().out
+    assert [rows[name]["fastest"] for name in times] == [None, 6, 2.5, 2, None]
+    assert "smile         6000.0  2.000    1.500    2.500    1.050" in capsys.readouterr().out
 
 
 def test_input_measures_both_chains_and_the_decoding(tmp_path):

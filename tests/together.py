@@ -95,7 +95,8 @@ def main(network: str, folder: str, source: str, *names: str) -> None:
         places = ["--save", folder, "--log_dir", f"{folder}/curves", "--cache_dir", f"{folder}/cache"]
         often = ["--eval_frequency", 1, "--print_frequency", 1, "--pretrained", source]
         finetune.train_step = functools.partial(noting, f"{folder}/dataset_{name}")
-        finetune.main(tiny("--regularizer", name, *flags, *often, *places))
+        start = ["--head_init", "probe"] if name == "l2" else []
+        finetune.main(tiny("--regularizer", name, *flags, *often, *places, *start))
 
 
 if __name__ == "__main__":

@@ -28,25 +28,25 @@ from utils.shares import REFERENCE, at
 from utils.words import duration
 
 TIMED = 3  # updates before a forecast, the first of them left out
-PROBED, PROBE_SECONDS = 12, 5.0  # updates timed for `--time` at most, and seconds after which fewer will do
+TRIED, TRIED_SECONDS = 12, 5.0  # updates timed for `--time` at most, and seconds after which fewer will do
 A_DAY = 86400.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """The seconds of the parts of a run: an update with its batch, an evaluation, a checkpoint, what the end takes."""
+    """The seconds of the parts of a run: an update with its batch, an evaluation, a checkpoint, the teacher's score."""
 
     update: float
     evaluation: float
     checkpoint: float = 0.0
-    end: float = 0.0
+    teacher: float = 0.0
 
     def seconds(self, options: Options, steps: int) -> float:
         """Return the seconds of `steps` updates with their evaluations; half of these write `_Best` beside `_Last`."""
         evaluations = -(-steps // at(options.eval_frequency, steps))
         saves = evaluations if options.save_frequency is None else max(evaluations, steps // options.save_frequency)
         written = (saves + evaluations / 2) * self.checkpoint
-        return steps * self.update + evaluations * self.evaluation + written + self.end
+        return steps * self.update + evaluations * self.evaluation + written + self.teacher
 
 
 def with_length(
@@ -102,7 +102,8 @@ def _most_steps(pace: Pace, options: Options, seconds: float) -> int:
 def measure(options: Options, train: Dataset, evaluation: Dataset, ranks: Ranks) -> tuple[Pace, float]:
     """Time a few updates, evaluations and a checkpoint of a run that is thrown away; return also the seconds to build.
 
-    A linear probe counts as building, by its pass over the training images. The means over the ranks, the same on each.
+    A linear probe counts as building, by its pass over the training images; its fits, of features, are left out. The
+    means over the ranks, the same on each.
     """
     began = time.perf_counter()
     with ranks.rank0_first():
@@ -110,12 +111,12 @@ def measure(options: Options, train: Dataset, evaluation: Dataset, ranks: Ranks)
     building, seconds = time.perf_counter() - began, []
     batches = batches_of(options, train, ranks)
     before = time.perf_counter()
-    for step, batch in zip(range(PROBED), batches):
+    for step, batch in zip(range(TRIED), batches):
         seed_layers(options.seed, step, ranks.rank)
         train_step(run.model, run.regularizer, run.optimizer, run.meter, batch, step, run.criterion)
         _wait(run)
         seconds.append(time.perf_counter() - before)
-        enough = ranks.any_signal(int(step >= TIMED and sum(seconds) > PROBE_SECONDS), look=True)
+        enough = ranks.any_signal(int(step >= TIMED and sum(seconds) > TRIED_SECONDS), look=True)
         if enough:
             break
         before = time.perf_counter()
@@ -123,8 +124,8 @@ def measure(options: Options, train: Dataset, evaluation: Dataset, ranks: Ranks)
     with tempfile.TemporaryDirectory() as folder:
         save(run, Path(folder, "timed.pdparams"), 1, lambda _: None)
     saving = time.perf_counter() - before
-    if probe.wanted(options):
-        building += evaluation_seconds(run, train)
+    if probe.asked_for(options):
+        building += evaluation_seconds(run, train) * ranks.count  # each rank takes all of them
     scoring = evaluation_seconds(run, evaluation)
     teacher = scoring if run.regularizer.averaged else 0.0  # scored once, after the last update
     parts = [statistics.fmean(seconds[1:]), scoring, saving, teacher, building]
@@ -173,7 +174,7 @@ class Forecast:
         update = (time.perf_counter() - self.began) / (TIMED - 1)
         with self.run.watch.exclude():
             scoring = evaluation_seconds(self.run, self.evaluation)
-        pace = Pace(update, scoring, end=scoring if self.run.regularizer.averaged else 0.0)
+        pace = Pace(update, scoring, teacher=scoring if self.run.regularizer.averaged else 0.0)
         rest = pace.seconds(options, options.max_iters) - done * update
         self.log.line(
             f"an update takes {duration(pace.update)}, an evaluation {duration(pace.evaluation)}; "

@@ -58,7 +58,7 @@ class Probe:
     def __str__(self) -> str:
         error = 100 * np.sqrt(self.acc / 100 * (1 - self.acc / 100) / self.count)
         return (
-            f"a linear probe of the pretrained features: {self.acc:.1f} % by {self.folds} folds of the {self.count} "
+            f"a linear probe of the pretrained features: {self.acc:.1f} % by {self.folds} folds of {self.count} "
             f"training images (standard error {error:.1f}), in {duration(self.seconds)}"
         )
 
@@ -107,18 +107,20 @@ def _out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray, decay: flo
 
 
 def of_run(run: Run) -> Probe | None:
-    """Fit a probe to the features of a run before its first update.
+    """Fit a probe to the features of a run before its first update; None where nothing can be held out.
 
-    The network is left as it is. The same on all ranks, for each computes all of it.
+    The network is left as it is. Each rank computes all of it.
     """
     began = time.perf_counter()
+    if not np.bincount(run.train.labels, minlength=len(run.train.class_names)).all():
+        return None  # a class without an image
     with eval_mode(run.model), paddle.no_grad():
         features = of_clean_images(run.model, run.train, "features")
     probe = fit(features, run.train.labels, run.options.seed, run.train.groups)
     return probe and replace(probe, seconds=time.perf_counter() - began)
 
 
-def wanted(options: Options) -> bool:
+def asked_for(options: Options) -> bool:
     """Return whether a run begins with a probe."""
     return bool(options.probe) or options.head_init == START
 
@@ -130,13 +132,13 @@ def begin(run: Run, log: RunLog | NullLog) -> None:
     starts from it.
     """
     options = run.options
-    if not wanted(options):
+    if not asked_for(options):
         return
     probe = of_run(run)
     if probe is None:
-        what = "no class has two images" if run.train.groups is None else "a class has a single group of images"
+        wanted = "one class with two images" if run.train.groups is None else "two groups of images in each class"
         then = "; the head starts at zero" if options.head_init == START else ""
-        log.line(f"no linear probe: {what}, so nothing can be held out{then}")
+        log.line(f"no linear probe: it needs images of every class, and {wanted}{then}")
         return
     log.line(str(probe))
     if options.head_init == START:
@@ -149,6 +151,7 @@ def begin(run: Run, log: RunLog | NullLog) -> None:
 
 def _start_from(probe: Probe, run: Run) -> None:
     """Set the head to the probe of the first rank; other ranks may be other processors, which round otherwise."""
+    run.ranks.barrier()  # some may need much longer for the fit
     for parameter, value in ((run.model.head.weight, probe.weight), (run.model.head.bias, probe.bias)):
         own = paddle.to_tensor(value.astype("float32") * run.ranks.first)
         parameter.set_value(run.ranks.all_reduce_sum(own))

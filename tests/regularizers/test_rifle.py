@@ -87,11 +87,12 @@ def test_the_draw_is_the_heads_own_and_depends_on_seed_and_update(init):
     np.testing.assert_array_equal(model.head.weight.numpy(), first)
 
 
-def test_a_head_that_starts_at_zero_starts_there_again():
+@pytest.mark.parametrize("init", ["zero", "probe"])
+def test_a_head_that_starts_at_zero_starts_there_again(init):
     model = SimpleNamespace(head=nn.Linear(6, 4))
-    prepared(8, 4, head_init="zero").after_step(model, 2)
+    prepared(8, 4, head_init=init).after_step(model, 2)
     assert model.head.weight.numpy().any()  # no moment
-    prepared(8, 4, head_init="zero").after_step(model, 3)
+    prepared(8, 4, head_init=init).after_step(model, 3)
     assert not model.head.weight.numpy().any()
     assert not model.head.bias.numpy().any()
 

@@ -11,6 +11,7 @@ from reproduction import needs
 from reproduction.recipes import Cell, load
 from reproduction.runs import Run
 from tests.scripts import ROOT
+from training.presets import PRESETS
 from utils.errors import UsageError
 
 CELLS = {
@@ -88,6 +89,14 @@ def test_finetune_understands_every_cell(name, tmp_path):
     needs.check(found, runs(found, tmp_path))
     names = [run.name for run in runs(found, tmp_path)]
     assert len(set(names)) == len(names)
+
+
+def test_photographs_under_the_preset_have_its_values():
+    options, preset = recipe("photos_few").options, PRESETS["few"]
+    apart = {"regularizer", "max_iters", "probe"}  # the methods' own, a third of its length, and what changes no result
+    for name in set(preset) - apart - {"freeze_bn"}:
+        assert type(preset[name])(options[name]) == preset[name], name
+    assert "freeze_bn" in options
 
 
 AXES = {"table2": ("dataset", "method", "protocol"), "table3": ("dataset", "method", "sampling_rate_pct")}

@@ -97,6 +97,21 @@ def test_a_method_that_does_not_accept_so_few_updates_says_so(monkeypatch):
         finetune.main([*flags, "--time", "10s", "--clean_tail", "1000"])
 
 
+def test_the_teachers_score_and_the_probe_count(monkeypatch):
+    options = parse([*FLAGS, "--time", "10m"])
+    assert Pace(0.3, 1.7, 0.1, teacher=5).seconds(options, 90) == Pace(0.3, 1.7, 0.1).seconds(options, 90) + 5
+    finetune.main([*FLAGS, "--max_iters", "1", "--name", "source"])
+    measured, measure = [], pace.measure
+    monkeypatch.setattr(pace, "measure", lambda *run: measured.append(measure(*run)) or measured[-1])
+    monkeypatch.setattr(pace, "evaluation_seconds", lambda *_: 100.0)
+    flags = [*FLAGS, "--time", "3s", "--pretrained", "output/source_l2_Last.pdparams"]
+    finetune.main([*flags, "--name", "plain"])
+    finetune.main([*flags, "--name", "taught", "--regularizer", "smile", "--head_init", "probe"])
+    (plain, without), (taught, with_probe) = measured
+    assert (plain.teacher, taught.teacher) == (0, 100)
+    assert without < 100 < with_probe
+
+
 def test_how_long_it_takes_is_said_early(capsys):
     finetune.main([*FLAGS, "--max_iters", "12", "--eval_frequency", "12", "--print_frequency", "12"])
     lines = capsys.readouterr().out.splitlines()

@@ -160,5 +160,8 @@ def test_where_nothing_can_be_held_out_the_head_starts_at_zero(folder, capsys):
     for path in (folder / "pets/train").glob("*/00[1-9].png"):
         path.unlink()
     finetune.main([*FLAGS, *SOURCE, *TINY.split(), "--name", "a", "--head_init", "probe"])
-    assert "no linear probe: no class has two images" in capsys.readouterr().out
+    assert (
+        "no linear probe: it needs images of every class, and one class with two images; the head starts at zero"
+        in capsys.readouterr().out
+    )
     assert np.abs(checkpoint.read(folder / "output/a_l2_Last.pdparams")["model"]["fc.weight"]).max() < 1e-20
