@@ -44,15 +44,15 @@ def main(argv: list[str] | None = None) -> Summary | Pooled | None:
     """Read the command line and train; return what the run or, with --folds, the runs came to, None without any."""
     options = parse(sys.argv[1:] if argv is None else argv)
     if options.folds is None:
-        return run(options)
+        return run(options, startup.STARTED if argv is None else None)
     pooled = cross_validate(options, run)
     print(pooled, flush=True)
     return pooled
 
 
-def run(options: Options) -> Summary | None:
-    """Check everything, build the run, train it, leave its files behind."""
-    began, where = time.perf_counter(), device.select(options.gpu)
+def run(options: Options, began: float | None = None) -> Summary | None:
+    """Check everything, build the run, train it, leave its files behind; `--time` counts from `began` or from now."""
+    began, where = began or time.perf_counter(), device.select(options.gpu)
     ranks = join()
     ranks.shard(options.batch_size, options.accum)  # refused before anything is done
     require_state(options)
@@ -104,8 +104,7 @@ def finetune(run: Run, evaluation: Dataset, log: RunLog, where: str) -> Summary 
     last = log.path("_Last.pdparams")
     done = first = restore(run, last) if options.resume and last.exists() else 0
     require_agreement(ranks, first, run.images, run.source)
-    if first == 0:
-        probe.begin(run, log)
+    probe.begin(run, log, first)
     if options.probe == ONLY:
         return None
     updates = range(first, first if run.ends(first) else options.max_iters)

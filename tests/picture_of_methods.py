@@ -13,8 +13,11 @@ NAMES, PANEL, GAP, ROW, TOP, BOTTOM = 120, 256, 24, 30, 70, 44  # pixels
 NUMBER = re.compile(r"(\d+\.\d+) ± (\d+\.\d+)")
 
 
-def table() -> tuple[list[str], list[tuple[str, list[tuple[float, float] | None]]]]:
-    """Return the titles of the columns, and for each method its name and its mean and deviation in each column."""
+Value = "tuple[float, float] | str"  # mean and deviation, or the words in their place
+
+
+def table() -> tuple[list[str], list[tuple[str, list[Value]]]]:
+    """Return the titles of the columns, and for each method its name and its value in each column."""
     rows = [
         [cell.strip() for cell in line.strip("|\n ").split("|")]
         for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
@@ -23,8 +26,9 @@ def table() -> tuple[list[str], list[tuple[str, list[tuple[float, float] | None]
     (_, *titles), *methods = rows
     found = []
     for name, *cells in methods:
-        numbers = [NUMBER.match(cell) for cell in cells]
-        found.append((name.split("`")[1], [(float(each[1]), float(each[2])) if each else None for each in numbers]))
+        numbers = [(NUMBER.match(cell), cell) for cell in cells]
+        values = [(float(each[1]), float(each[2])) if each else cell for each, cell in numbers]
+        found.append((name.split("`")[1], values))
     return titles, found
 
 
@@ -60,8 +64,9 @@ def _row(place: int) -> float:
     return TOP + ROW * (place + 0.5)
 
 
-def _panel(left: float, title: str, rows: list[tuple[float, float] | None]) -> list[str]:
-    low, high = limits([mean + sign * spread for mean, spread in filter(None, rows) for sign in (-1, 1)])
+def _panel(left: float, title: str, rows: list[Value]) -> list[str]:
+    numbers = [each for each in rows if isinstance(each, tuple)]
+    low, high = limits([mean + sign * spread for mean, spread in numbers for sign in (-1, 1)])
     end = _row(len(rows) - 0.5)
 
     def across(value: float) -> float:
@@ -76,8 +81,12 @@ def _panel(left: float, title: str, rows: list[tuple[float, float] | None]) -> l
     for value in ticks(low, high, 4):
         parts.append(f'<path d="M{across(value)} {TOP}V{end}"/>')
         parts.append(f'<text class="quiet" x="{across(value)}" y="{end + 26}" text-anchor="middle">{value:g} %</text>')
-    for place, (mean, spread) in ((place, each) for place, each in enumerate(rows) if each):
+    for place, value in enumerate(rows):
         y = _row(place)
+        if isinstance(value, str):
+            parts.append(f'<text class="quiet" x="{middle}" y="{y + 6}" text-anchor="middle">{escaped(value)}</text>')
+            continue
+        mean, spread = value
         parts.append(f'<path class="spread" d="M{across(mean - spread)} {y}H{across(mean + spread)}"/>')
         parts.append(f'<circle cx="{across(mean)}" cy="{y}" r="6"/>')
     return parts

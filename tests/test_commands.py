@@ -18,7 +18,21 @@ from tests.test_documents import PAGES, content
 from training import embedded
 
 PROGRAMS = (
-    *("python3.11", "python", "pip", "make", ".ci/run", "apt-get", "mkdir", "cp", "ln", "mv", "for", "printf"),
+    *(
+        "python3.11",
+        "python3",
+        "python",
+        "pip",
+        "make",
+        ".ci/run",
+        "apt-get",
+        "mkdir",
+        "cp",
+        "ln",
+        "mv",
+        "for",
+        "printf",
+    ),
     *("ray", "sbatch", "smile-finetune", "../gpu/bin/pip", "../gpu/bin/python"),
 )
 STARTS = re.compile(

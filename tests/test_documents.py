@@ -89,7 +89,8 @@ def test_the_loop_on_the_front_page_is_the_one_that_runs():
 
 
 def test_the_picture_is_of_the_table_on_the_front_page():
-    assert picture_of_methods.PICTURE.read_text(encoding="utf-8") == picture_of_methods.draw()
+    drawn = picture_of_methods.PICTURE.read_text(encoding="utf-8")
+    assert drawn == picture_of_methods.draw(), "python -m tests.picture_of_methods draws it again"
 
 
 def test_the_front_page_is_short():

@@ -125,14 +125,14 @@ def asked_for(options: Options) -> bool:
     return bool(options.probe) or options.head_init == START
 
 
-def begin(run: Run, log: RunLog | NullLog) -> None:
-    """Fit a probe to a run before its first update, if its options ask for one.
+def begin(run: Run, log: RunLog | NullLog, done: int) -> None:
+    """Fit a probe to a run that has no updates behind it, `done`, if its options ask for one.
 
     Says what the probe reaches. With `--probe` it is written to `_Probe.pdparams`, with `--head_init probe` the head
     starts from it.
     """
     options = run.options
-    if not asked_for(options):
+    if done or not asked_for(options):
         return
     probe = of_run(run)
     if probe is None:

@@ -6,12 +6,14 @@ import contextlib
 import ctypes
 import io
 import os
+import time
 import warnings
 import zlib  # noqa: F401  before paddle: PaddlePaddle 2.6 brings another one, which later imports would get
 from collections.abc import Iterator
 
 from utils import processor, streams
 
+STARTED = time.perf_counter()  # of a script, which imports this first
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
