@@ -100,7 +100,7 @@ class Options:
     probe: bool | str = _run(False, (ONLY,), "say what a linear probe of the pretrained features reaches by folds, and "
                              f"keep it as _Probe.pdparams; {ONLY}: train nothing", affects=False, bare=True)
     overwrite: bool = _run(False, SWITCH, "start a run of this name again", affects=False)
-    preset: str = _run(presets.PAPER, presets.PRESETS, "few: for up to about 10 images of a class", affects=False)
+    preset: str = _run(presets.PAPER, presets.PRESETS, "few: for up to about 20 images of a class", affects=False)
     dry_run: bool = _run(False, SWITCH, "check the options and the folders, train nothing", affects=False)
 
     model_arch: str = _training("resnet50", ARCHITECTURES, ", ".join(ARCHITECTURES), "ARCH")

@@ -13,7 +13,7 @@ from utils.errors import UsageError
 PAPER = "paper"
 PRESETS: dict[str, dict[str, Any]] = {
     PAPER: {},  # the reference's values, which are the defaults of the options
-    # up to about 10 images of a class; every value was chosen on held-out images, docs/few_images.md has the tables
+    # up to about 20 images of a class; every value was chosen on held-out images, docs/few_images.md has the tables
     "few": {
         "regularizer": "fe",
         "max_iters": 300,
