@@ -18,8 +18,8 @@ def reset_head(head: nn.Linear, rng: np.random.Generator, init: str) -> None:
         rng: where the draw comes from.
         init: "paddle" for U(-sqrt(6 / (in + out)), +) and a bias of 0, the framework's default; "torch" for
             U(-1 / sqrt(in), +) for both, that of the authors' PyTorch code; "zero" for zeros, where the first
-            cross-entropy is ln(out) whatever the features; "probe" for zeros too, in whose place a run puts a linear
-            probe before its first update, and no method later.
+            cross-entropy is ln(out) whatever the features; "probe" for zeros too, which a run replaces by a linear
+            probe before its first update; a method that redraws the head later gets zeros.
     """
     fan_in, fan_out = head.weight.shape
     if init in ("zero", "probe"):

@@ -1,7 +1,8 @@
-"""Every command of every page runs, on small images with a small network, or stands in a table with the reason.
+"""The commands of every page run, on small images with a small network, or stand in a table with the reason.
 
-The table is in CONTRIBUTING.md. A page is walked through from its first command to its last, in a folder of its own
-with the images and checkpoints that it speaks of.
+Commands are the lines of blocks of code that begin with one of `PROGRAMS`; the table is in CONTRIBUTING.md. A page is
+walked through from its first command to its last, in a folder of its own with the images and checkpoints that it
+speaks of.
 """
 
 import functools

@@ -22,7 +22,7 @@ from evaluation.metrics import accuracy, cross_entropy
 from evaluation.scores import eval_mode
 from regularizers.linear import logistic_regression, of_clean_images
 from training.build import Run
-from training.options import Options
+from training.options import ONLY, Options
 from training.runlog import NullLog, RunLog
 from utils.errors import UsageError
 from utils.words import duration
@@ -66,7 +66,7 @@ class Probe:
 def fit(features: np.ndarray, labels: np.ndarray, seed: int, groups: list[str] | None = None) -> Probe | None:
     """Fit a probe to `features` [N, D] and `labels` [N]; None where nothing can be held out.
 
-    The only image of a class is in every fit and is not scored. With `groups`, each class needs two.
+    The only image of a class, or its only group of images, is in every fit and is not scored.
     """
     fold = _folds(labels, seed, groups)
     if fold is None:
@@ -83,19 +83,25 @@ def fit(features: np.ndarray, labels: np.ndarray, seed: int, groups: list[str] |
 
 
 def _folds(labels: np.ndarray, seed: int, groups: list[str] | None) -> np.ndarray | None:
-    if groups is None:
-        counts = np.bincount(labels)
-        several, fold = counts[labels] >= 2, np.full(len(labels), KEPT)
-        if not several.any():
-            return None
-        fold[several] = folds(labels[several], min(FOLDS, counts[counts >= 2].min()), seed)
-        return fold
-    of_class = [{group for group, label in zip(groups, labels) if label == each} for each in np.unique(labels)]
-    count = min(FOLDS, *map(len, of_class))
-    try:
-        return parts(labels, groups, [1 / count] * count, seed, "--probe", range(labels.max() + 1))
-    except UsageError:
+    """Return the fold of each image, `KEPT` in a class that has nothing to hold out; None where none has."""
+    units = np.arange(len(labels)) if groups is None else np.asarray(groups)  # what is held out together
+    counts = np.array([len({*units[labels == label].tolist()}) for label in range(labels.max() + 1)])
+    several = counts[labels] >= 2
+    if not several.any() or np.isin(units[several], units[~several]).any():
         return None
+    count, fold = int(min(FOLDS, counts[counts >= 2].min())), np.full(len(labels), KEPT)
+    try:
+        fold[several] = _even(labels[several], count, seed, None if groups is None else units[several].tolist())
+    except UsageError:  # the groups are too unequal
+        return None
+    return fold
+
+
+def _even(labels: np.ndarray, count: int, seed: int, groups: list[str] | None) -> np.ndarray:
+    if groups is None:
+        return folds(labels, count, seed)
+    classes, labels = np.unique(labels, return_inverse=True)
+    return parts(labels, groups, [1 / count] * count, seed, "--probe", range(len(classes)))
 
 
 def _out_of_fold(x: np.ndarray, labels: np.ndarray, fold: np.ndarray, decay: float) -> np.ndarray:
@@ -132,11 +138,13 @@ def begin(run: Run, log: RunLog | NullLog, done: int) -> None:
     starts from it.
     """
     options = run.options
+    if done and options.probe == ONLY:
+        log.line(f"--probe only: {done} updates are behind this run; its probe is fitted before the first")
     if done or not asked_for(options):
         return
     probe = of_run(run)
     if probe is None:
-        wanted = "one class with two images" if run.train.groups is None else "two groups of images in each class"
+        wanted = "one class with two images" if run.train.groups is None else "groups that can be held out"
         then = "; the head starts at zero" if options.head_init == START else ""
         log.line(f"no linear probe: it needs images of every class, and {wanted}{then}")
         return

@@ -100,6 +100,10 @@ def test_what_knows_things_by_heart_is_chance_where_they_stay_together():
     assert probe.fit(features, labels, 0).acc > 95
     assert 30 < probe.fit(features, labels, 0, groups).acc < 70
     assert probe.fit(features, labels, 0, ["a" if label else "b" for label in labels]) is None
+    single = [group if label else "all of it" for group, label in zip(groups, labels)]
+    assert probe.fit(features, labels, 0, single).count == (labels != 0).sum()  # class 0 is in every fit
+    shared = ["all of it" if place == labels.argmax() else group for place, group in enumerate(single)]
+    assert probe.fit(features, labels, 0, shared) is None  # its group would be on both sides
 
 
 def coverage(together):

@@ -14,16 +14,18 @@ from training import pace
 from training.pace import Pace, _most_steps
 from training.parsing import parse
 from training.step import train_step
+from utils import startup
 from utils.errors import UsageError
 
 WORDS = "--model_arch resnet8 --image_size 32 --batch_size 8 --batch_size_eval 4 --gpu -1 --pretrained none"
 FLAGS = f"{WORDS} --regularizer l2 --train_dir pets/train --eval_dir pets/test --name pets".split()  # noqa: SIM905
+TRAIN, TEST = 12, 6  # images
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    write_folder(tmp_path / "pets" / "train", count=4)
-    write_folder(tmp_path / "pets" / "test", count=2, seed=1)
+    write_folder(tmp_path / "pets" / "train", count=TRAIN // 3)
+    write_folder(tmp_path / "pets" / "test", count=TEST // 3, seed=1)
     monkeypatch.chdir(tmp_path)
 
 
@@ -103,13 +105,22 @@ def test_the_teachers_score_and_the_probe_count(monkeypatch):
     finetune.main([*FLAGS, "--max_iters", "1", "--name", "source"])
     measured, measure = [], pace.measure
     monkeypatch.setattr(pace, "measure", lambda *run: measured.append(measure(*run)) or measured[-1])
-    monkeypatch.setattr(pace, "evaluation_seconds", lambda *_: 100.0)
+    monkeypatch.setattr(pace, "evaluation_seconds", lambda run, images: float(100 * len(images)))
     flags = [*FLAGS, "--time", "3s", "--pretrained", "output/source_l2_Last.pdparams"]
     finetune.main([*flags, "--name", "plain"])
     finetune.main([*flags, "--name", "taught", "--regularizer", "smile", "--head_init", "probe"])
     (plain, without), (taught, with_probe) = measured
-    assert (plain.teacher, taught.teacher) == (0, 100)
-    assert without < 100 < with_probe
+    assert (plain.teacher, taught.teacher) == (0, 100 * TEST)
+    assert without < 100 < 100 * TRAIN < with_probe < 100 * TRAIN + 100
+
+
+def test_the_time_of_a_script_counts_from_its_start(monkeypatch):
+    seen = []
+    monkeypatch.setattr(finetune, "with_length", lambda options, *rest: seen.append(rest[-1]) or options.lasting(1))
+    monkeypatch.setattr("sys.argv", ["finetune.py", *FLAGS, "--time", "3s"])
+    finetune.main()
+    finetune.main([*FLAGS, "--time", "3s", "--name", "called"])
+    assert seen[0] == startup.STARTED < seen[1]
 
 
 def test_how_long_it_takes_is_said_early(capsys):
