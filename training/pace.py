@@ -29,6 +29,7 @@ from utils.words import duration
 
 TIMED = 3  # updates before a forecast, the first of them left out
 TRIED, TRIED_SECONDS = 12, 5.0  # updates timed for `--time` at most, and seconds after which fewer will do
+RESERVE = 0.02  # share of `--time` for what is not timed: curves, summary, a slower update after each evaluation
 A_DAY = 86400.0
 
 
@@ -69,7 +70,7 @@ def with_length(
         return options.lasting(known)
     pace, building = measure(options, train, evaluation, ranks)
     spent = paddle.to_tensor([time.perf_counter() - began], dtype="float64")
-    left = options.time - (ranks.all_reduce_sum(spent) / ranks.count).item() - building
+    left = (1 - RESERVE) * options.time - (ranks.all_reduce_sum(spent) / ranks.count).item() - building
     steps = _most_steps(pace, options, left)
     log.line(
         f"--time {duration(options.time)}: an update takes {duration(pace.update)}, an evaluation "
@@ -171,6 +172,8 @@ class Forecast:
             self.began = time.perf_counter()
             return
         options = self.run.options
+        if options.time is not None:  # all of this was timed before, and said
+            return
         update = (time.perf_counter() - self.began) / (TIMED - 1)
         with self.run.watch.exclude():
             scoring = evaluation_seconds(self.run, self.evaluation)
