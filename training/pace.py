@@ -29,7 +29,7 @@ from utils.words import duration
 
 TIMED = 3  # updates before a forecast, the first of them left out
 TRIED, TRIED_SECONDS = 12, 5.0  # updates timed for `--time` at most, and seconds after which fewer will do
-RESERVE = 0.02  # share of `--time` for what is not timed: curves, summary, a slower update after each evaluation
+RESERVE = 0.05  # share of `--time` for what is not timed: curves, summary, slower updates than the first ones
 A_DAY = 86400.0
 
 
