@@ -45,8 +45,8 @@ def test_epochs_are_updates_rounded_up():
 def test_a_time_is_the_updates_that_fit(monkeypatch):
     measured = iter([Pace(update=2.0, evaluation=0.5)])
     monkeypatch.setattr(pace, "measure", lambda *_: (next(measured), 0.0))
-    summary = finetune.main([*FLAGS, "--time", "16s", "--eval_frequency", "3"])
-    assert summary.options["max_iters"] == 7  # 14 seconds and 3 evaluations
+    summary = finetune.main([*FLAGS, "--time", "17s", "--eval_frequency", "3"])
+    assert summary.options["max_iters"] == 7  # 14 seconds, 3 evaluations and 5 % of 17
     assert json.loads(Path("output/pets_l2.json").read_text())["options"]["lr_drop"] == 5
 
 
